@@ -1,0 +1,1 @@
+"""edgerepro: fifteen papers on efficient deep learning for the edge, readable, rerunnable and auditable."""
