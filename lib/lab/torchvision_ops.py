@@ -1,10 +1,11 @@
 """Makes `import torchvision`, and so `import timm`, work on a CPU-only torch.
 
-The torchvision wheels that pip finds for Linux are linked against CUDA. On a torch without CUDA their compiled part
-does not load; torchvision passes over that in silence, then stops at import because two operators that it wants to
-describe were never declared ("operator torchvision::nms does not exist"). Declaring the two is enough: transforms,
-models and everything timm needs are plain Python. The compiled operators themselves (box suppression, region
-pooling, image decoding) stay unavailable and say so when called; nothing in this repository uses them.
+The torchvision wheels that pip finds for Linux are linked against CUDA. On a torch without CUDA their
+compiled part does not load; torchvision passes over that in silence, then stops at import because two
+operators that it wants to describe were never declared ("operator torchvision::nms does not exist").
+Declaring the two is enough: transforms, models and everything timm needs are plain Python. The compiled
+operators themselves (box suppression, region pooling, image decoding) stay unavailable and say so when
+called; nothing in this repository uses them.
 """
 
 import sys
@@ -21,11 +22,11 @@ _OPERATORS = ("nms", "qnms")
 def prepare_torchvision() -> None:
     """Imports torchvision, declaring its two missing operators if that is what stops it.
 
-    Call before the first `import timm`. A normal installation is left untouched, and calling again costs nothing.
+    Call before the first `import timm`. A normal installation is left untouched; calling again costs nothing.
     Raises whatever else `import torchvision` raises.
     """
     try:
-        import torchvision  # noqa: F401
+        import torchvision
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
