@@ -1,0 +1,183 @@
+"""SPViT: latency-aware soft token pruning (Kong, Dong et al., ECCV 2022).
+
+Symbols: X tokens `(rows, D)`, H heads of width d = D/H, x_i the i-th head's slice of X; t_i the keep/drop
+probabilities of head i; A the head attention; T the fused probabilities; D_k the decisions of stage k; rho_k its
+target, relative to all patches; P the package token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lib.errors import WrongUse
+from lib.vit.host import Output, TokenHost, TokenStage
+from lib.vit.selectors import Candidates, Count, Rule, Threshold
+from lib.vit.tokens import segment_mean
+
+STAGES_OF_DEIT = (3, 6, 9)
+"""Blocks (0-based) in front of which the released code puts its selectors on twelve-block networks."""
+
+
+def _embed(d: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU())
+
+
+def _classify(d: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Linear(d, d // 2), nn.GELU(), nn.Linear(d // 2, d // 4), nn.GELU(), nn.Linear(d // 4, 2)
+    )
+
+
+class AttentionSelector(nn.Module):
+    """Attention-based multi-head token selector, in the form of the released code.
+
+    Each head embeds its slice, half of the embedding stays local, half is averaged over the tokens that still count,
+    and a small network turns both into keep/drop probabilities. The head-attention branch, fed with every head's
+    channel mean, weighs the heads.
+
+    Args:
+        share_heads: one pair of networks for all heads, as the released code does (and its logged parameter counts
+            show); the paper's text implies one pair per head.
+        head_attention: weigh the heads; otherwise they count alike.
+
+    Raises:
+        WrongUse: head width not a multiple of 4.
+    """
+
+    def __init__(self, dim: int, heads: int, *, share_heads: bool = True, head_attention: bool = True) -> None:
+        super().__init__()
+        if dim % heads or (dim // heads) % 4:
+            raise WrongUse(f"the selector needs a head width that is a multiple of 4; got {dim}/{heads}")
+        self.heads, self.width = heads, dim // heads
+        copies = 1 if share_heads else heads
+        self.embed = nn.ModuleList(_embed(self.width) for _ in range(copies))
+        self.classify = nn.ModuleList(_classify(self.width) for _ in range(copies))
+        hidden = max(1, heads // 2)
+        self.head_attention = (
+            nn.Sequential(nn.Linear(heads, hidden), nn.GELU(), nn.Linear(hidden, heads), nn.Sigmoid())
+            if head_attention
+            else None
+        )
+
+    def _per_head(self, networks: nn.ModuleList, x: Tensor) -> Tensor:
+        """`networks` applied to `x (rows, heads, width)`: a shared one to all heads at once, else head by head."""
+        if len(networks) == 1:
+            return networks[0](x)
+        return torch.stack([network(x[:, i]) for i, network in enumerate(networks)], 1)
+
+    def forward(self, candidates: Candidates) -> Tensor:
+        """Keep probability T[keep] of every candidate, `(rows,)`."""
+        c = candidates
+        x = c.values.view(len(c.values), self.heads, self.width)
+        local, shared = self._per_head(self.embed, x).chunk(2, dim=-1)
+        average = segment_mean(shared, c.weight, c.image, c.images)[c.image]
+        t = self._per_head(self.classify, torch.cat((local, average), -1)).softmax(-1)
+        if self.head_attention is None:
+            return t[..., 0].mean(1)
+        a = self.head_attention(x.mean(-1))
+        return (a * t[..., 0]).sum(1) / a.sum(1)
+
+
+def geometric_targets(keep_ratio: float, stages: int) -> tuple[float, ...]:
+    """rho_k = keep_ratio^k for k = 1 .. stages: cumulative shares of all patches."""
+    return tuple(keep_ratio**k for k in range(1, stages + 1))
+
+
+def kept_patches(targets: Sequence[float], patches: int) -> tuple[int, ...]:
+    """Number of patches that each stage keeps, at least one."""
+    return tuple(max(1, round(rho * patches)) for rho in targets)
+
+
+def prune(
+    backbone: nn.Module,
+    targets: Sequence[float],
+    *,
+    blocks: Sequence[int] = STAGES_OF_DEIT,
+    soft: bool = True,
+    fixed_count: bool = False,
+    share_heads: bool = True,
+    head_attention: bool = True,
+) -> TokenHost:
+    """`backbone` with an SPViT selector in front of each of `blocks`.
+
+    Args:
+        targets: cumulative keep ratios rho_k, one per block, non-increasing. A target of 1 asks for nothing and gets
+            no selector, so all ones are the unmodified network.
+        soft: dropped patches leave a package token.
+        fixed_count: evaluate with exactly rho_k of the patches in every image; otherwise with every patch whose keep
+            probability reaches one half, so images keep different numbers.
+
+    Raises:
+        WrongUse: targets and blocks differ in number, or targets out of (0, 1] or increasing.
+    """
+    if len(targets) != len(blocks):
+        raise WrongUse(f"{len(targets)} keep ratios for {len(blocks)} blocks; give one per block")
+    if any(not 0 < rho <= 1 for rho in targets) or any(a < b for a, b in zip(targets, targets[1:], strict=False)):
+        raise WrongUse(f"keep ratios {list(targets)} must lie in (0, 1] and never increase: they are cumulative")
+    counts = kept_patches(targets, backbone.patch_embed.num_patches)
+    heads = backbone.blocks[0].attn.num_heads
+    stages = {}
+    for block, rho, count in zip(blocks, targets, counts, strict=True):
+        if rho < 1:
+            selector = AttentionSelector(
+                backbone.embed_dim, heads, share_heads=share_heads, head_attention=head_attention
+            )
+            rule: Rule = Count(count) if fixed_count else Threshold()
+            stages[block] = TokenStage(selector, rule, package=soft)
+    return TokenHost(backbone, stages)
+
+
+def ratio_loss(decisions: Sequence[Tensor], targets: Sequence[float]) -> Tensor:
+    """(1/K) sum_k (mean(D_k) - rho_k)^2 with the mean over the whole batch (section 3.4).
+
+    `decisions` are `(batch, patches)`. Because the mean is not taken image by image, the loss does not care how the
+    kept patches are spread over the images: they may differ in number.
+    """
+    return torch.stack([(d.mean() - rho) ** 2 for d, rho in zip(decisions, targets, strict=True)]).mean()
+
+
+def ratio_loss_per_image(decisions: Sequence[Tensor], targets: Sequence[float]) -> Tensor:
+    """DynamicViT's form, for comparison: every image is asked for the same ratio."""
+    return torch.stack([((d.mean(1) - rho) ** 2).mean() for d, rho in zip(decisions, targets, strict=True)]).mean()
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the distillation, token and ratio terms (released code)."""
+
+    distillation: float = 0.5
+    tokens: float = 0.5
+    ratio: float = 2.0
+
+
+def loss(
+    output: Output,
+    labels: Tensor,
+    teacher_logits: Tensor,
+    teacher_tokens: Tensor,
+    targets: Sequence[float],
+    weights: LossWeights,
+) -> Tensor:
+    """L = L_cls + 0.5 KL(student || teacher) + 0.5 L_token + 2 L_ratio (section 3.4).
+
+    `output` is that of masked execution; `teacher_logits (batch, classes)` and the normalised `teacher_tokens
+    (batch, prefix + patches, dim)` are the dense network's. L_token is the mean squared error over the patches still
+    kept after the last stage.
+    """
+    total = F.cross_entropy(output.logits, labels)
+    student, teacher = output.logits.log_softmax(-1), teacher_logits.log_softmax(-1)
+    # KL(student || teacher): F.kl_div takes its second argument as the distribution in front
+    total = total + weights.distillation * F.kl_div(teacher, student, log_target=True, reduction="batchmean")
+    if not output.stages:
+        return total
+    decisions = [trace.keep for trace in output.stages]
+    kept = decisions[-1].detach()
+    assert output.tokens is not None
+    patches = kept.shape[1]
+    prefix = teacher_tokens.shape[1] - patches
+    gap = (output.tokens[:, prefix : prefix + patches] - teacher_tokens[:, prefix:]).pow(2).mean(-1)
+    total = total + weights.tokens * (gap * kept).sum() / kept.sum().clamp(min=1)
+    return total + weights.ratio * ratio_loss(decisions, targets)
