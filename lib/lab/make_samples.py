@@ -106,7 +106,9 @@ def _check(raw: bytes, expected: str, name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("name", choices=sorted(MAKERS))
     parser.add_argument("source", type=Path, help="folder or wheel that holds the official files")
     parser.add_argument("--out", type=Path, help="file to write (default: the committed sample)")
