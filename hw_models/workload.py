@@ -1,0 +1,209 @@
+"""What a network asks of a machine: its operations in order of execution, each with its work and its data.
+
+Counts are kept in elements; bytes follow from the bit widths, so one trace serves several number formats.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
+
+from hw_models.errors import HardwareModelError
+from hw_models.shapes import Shape
+
+Kind = Literal[
+    "gemm",
+    "batched_gemm",
+    "convolution",
+    "attention",
+    "elementwise",
+    "normalisation",
+    "softmax",
+    "reduction",
+    "pooling",
+    "resampling",
+    "memory",
+    "uncounted",
+]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Layer(BaseModel):
+    """One executed operation. Views, which move no data, are no layers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Path of the module that ran the operation, `(root)` for the traced module itself."""
+    operation: str
+    """Name of the tensor operation, such as `aten.addmm`."""
+    kind: Kind
+    shape: Shape | None = None
+    """Dimensions of the arithmetic; present exactly for operations with multiply-accumulates."""
+    params: NonNegativeInt = 0
+    """Parameters read here for the first time, so that a workload's sum counts each parameter once."""
+    input_elements: NonNegativeInt
+    output_elements: NonNegativeInt
+    weight_elements: NonNegativeInt
+    """Elements of parameters and buffers that this operation reads, also when an earlier one read them."""
+    weight_bits: PositiveInt
+    activation_bits: PositiveInt
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates; zero for operations that are not matrix products, convolutions or attention."""
+        return self.shape.macs if self.shape else 0
+
+    @property
+    def ops(self) -> int:
+        """Arithmetic operations: two per multiply-accumulate, else one per element read or written, whichever
+        are more; none for pure data movement. A lower bound for normalisation, softmax and transcendentals."""
+        if self.shape:
+            return 2 * self.macs
+        return 0 if self.kind == "memory" else max(self.input_elements, self.output_elements)
+
+    @property
+    def input_bytes(self) -> float:
+        return self.input_elements * self.activation_bits / 8
+
+    @property
+    def output_bytes(self) -> float:
+        return self.output_elements * self.activation_bits / 8
+
+    @property
+    def activation_bytes(self) -> float:
+        return self.input_bytes + self.output_bytes
+
+    @property
+    def weight_bytes(self) -> float:
+        return self.weight_elements * self.weight_bits / 8
+
+    def row(self) -> dict[str, Any]:
+        """The layer as one flat row of a table."""
+        return {
+            "name": self.name,
+            "operation": self.operation,
+            "kind": self.kind,
+            "shape": str(self.shape) if self.shape else "",
+            "macs": self.macs,
+            "ops": self.ops,
+            "params": self.params,
+            "input_bytes": self.input_bytes,
+            "output_bytes": self.output_bytes,
+            "weight_bytes": self.weight_bytes,
+            "weight_bits": self.weight_bits,
+            "activation_bits": self.activation_bits,
+        }
+
+
+class Uncounted(BaseModel):
+    """An operation whose multiply-accumulates are unknown: where it ran, and how often."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    operation: str
+    calls: PositiveInt
+
+    def __str__(self) -> str:
+        return f"{self.operation} in {self.name}" + (f" ({self.calls} calls)" if self.calls > 1 else "")
+
+
+class Workload(BaseModel):
+    """A traced network. Totals are for the whole example input, whatever its batch size was."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: str
+    layers: tuple[Layer, ...]
+    params: NonNegativeInt
+    """Parameters of the module, shared ones once, also those that the traced run never read."""
+    unread_params: tuple[str, ...] = ()
+    """Names of parameters that the traced run never read."""
+    uncounted: tuple[Uncounted, ...] = ()
+    """Operations that `macs` leaves out because their arithmetic is unknown."""
+    execution: Literal["fake", "real"]
+    """`fake`: shapes only were propagated; `real`: the module was computed, see `fallback`."""
+    fallback: str | None = None
+    """Why shapes alone were not enough, where the module was computed."""
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def ops(self) -> int:
+        return sum(layer.ops for layer in self.layers)
+
+    @property
+    def activation_bytes(self) -> float:
+        """Activations read and written, summed over the operations: no reuse between operations is assumed."""
+        return sum(layer.activation_bytes for layer in self.layers)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Storage of the parameters that the run reads, each once (layers tell how often they are read)."""
+        return sum(layer.params * layer.weight_bits / 8 for layer in self.layers)
+
+    def at_bits(self, bits: int | None = None, *, weight: int | None = None, activation: int | None = None) -> Self:
+        """The same work with other bit widths: `bits` for both, or `weight` and `activation` apart."""
+        widths = {"weight_bits": weight or bits, "activation_bits": activation or bits}
+        changed = {field: width for field, width in widths.items() if width is not None}
+        if any(width <= 0 for width in changed.values()):
+            raise HardwareModelError(f"bit widths must be positive, got {changed}")
+        return self.model_copy(update={"layers": tuple(layer.model_copy(update=changed) for layer in self.layers)})
+
+    def table(self) -> list[dict[str, Any]]:
+        """One dictionary per layer, in order of execution."""
+        return [layer.row() for layer in self.layers]
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The workload that `to_json` wrote.
+
+        Raises HardwareModelError if the text is not such a workload."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise HardwareModelError(f"not a workload: {error}") from error
+
+    def __str__(self) -> str:
+        """The layers that multiply, the others summed by kind, and the totals."""
+        rows = [("layer", "kind", "dimensions", "MMAC", "params", "act KB", "weight KB")]
+        rows += [_printed(layer.name, layer.kind, str(layer.shape), [layer]) for layer in self.layers if layer.shape]
+        for kind in KINDS:
+            group = [layer for layer in self.layers if layer.kind == kind and not layer.shape]
+            if group:
+                rows.append(_printed(f"({len(group)} operations)", kind, "", group))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        lines.append(f"{self.network}: {self.macs / 1e9:.4g} GMAC, {self.params:,} parameters, {self.execution} run")
+        if self.fallback:
+            lines.append(f"computed because shapes alone failed: {self.fallback}")
+        if self.unread_params:
+            lines.append("parameters never read: " + ", ".join(self.unread_params))
+        if self.uncounted:
+            lines.append("NOT COUNTED: " + ", ".join(map(str, self.uncounted)))
+        return "\n".join(lines)
+
+
+def _printed(name: str, kind: str, shape: str, layers: Iterable[Layer]) -> tuple[str, ...]:
+    group = list(layers)
+    return (
+        name,
+        kind,
+        shape,
+        f"{sum(layer.macs for layer in group) / 1e6:,.3f}",
+        f"{sum(layer.params for layer in group):,}",
+        f"{sum(layer.activation_bytes for layer in group) / 1e3:,.1f}",
+        f"{sum(layer.weight_bytes for layer in group) / 1e3:,.1f}",
+    )
