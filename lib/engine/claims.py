@@ -1,7 +1,7 @@
 """The five kinds of claim that a card may make, checked field by field.
 
 value: a metric equals a figure; ratio: a quotient of two does; ordering: one metric beats another;
-trend: metrics rise or fall along a sweep; property: a metric fulfils a condition. Nothing here knows of a run.
+trend: metrics rise or fall along a sweep; property: a metric meets a condition. Nothing here knows of a run.
 """
 
 import math
