@@ -63,16 +63,13 @@ class Checkout:
         return self.root / ".venv" / "repro-stamp"
 
     def environment(self, **more: str) -> dict[str, str]:
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "VIRTUAL", "PIP"))
-        }
         own = {
             "PATH": f"{self.commands}:/usr/bin:/bin",
             "CALLS": str(self.commands / "calls.txt"),
             "ROOT": str(self.root),
             "REAL": sys.executable,
         }
-        return inherited | own | more
+        return dict(os.environ) | own | more
 
     def launch(
         self, *arguments: str, launcher: Path | None = None, cwd: Path | None = None, **more: str
@@ -96,6 +93,12 @@ class Checkout:
         path = self.commands / name
         path.write_text(script)
         path.chmod(0o755)
+
+
+@pytest.fixture(autouse=True)
+def _no_active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture
@@ -255,10 +258,11 @@ def make_environment(prefix: Path, holds: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
 def test_active_environment_with_this_checkout_is_used(
-    checkout: Checkout, tmp_path: Path, variable: str
+    checkout: Checkout, tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_environment(tmp_path / "active", holds=checkout.root)
-    done = checkout.launch("list", **{variable: str(tmp_path / "active")})
+    monkeypatch.setenv(variable, str(tmp_path / "active"))
+    done = checkout.launch("list")
     assert (done.returncode, checkout.calls) == (0, [])
 
 
