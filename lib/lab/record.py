@@ -1,6 +1,6 @@
-"""The one door from a notebook to the engine: record a quantity, save a figure, show the claims and their verdicts.
+"""The one door from a notebook to the engine: record a quantity, save a figure, show claims and verdicts.
 
-A reader who opens the notebook passes ``run_dir=""`` and nothing is written; the runner passes the folder of the run.
+A reader who opens the notebook passes ``run_dir=""`` and nothing is written; the runner passes its folder.
 """
 
 import html
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib.engine.child import PROJECT_VARIABLE
 from lib.errors import ReproError
 from lib.project import REPOSITORY, Project
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lib.engine.cards import Card
-
-PROJECT_VARIABLE = "EDGEREPRO_PROJECT"
-"""Environment variable in which the runner tells a notebook the root of its project."""
 
 FIGURE_DPI = 120
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

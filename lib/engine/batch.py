@@ -1,0 +1,315 @@
+"""Many runs: plan them and say why, run them through Dask, put what they recorded into one table."""
+
+import csv
+import itertools
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from lib.engine.parameters import Value, check_profile, check_slug, resolve
+from lib.engine.provenance import Fingerprints, changed, run_key
+from lib.engine.runner import Limits, Stop, execute
+from lib.engine.store import DiskFull, Run, Store
+from lib.errors import ReproError, WrongUse
+from lib.project import Project
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+POLL_S = 0.2
+RUN_DIR = "."
+"""What a notebook gets as ``run_dir``: its working directory, so that no absolute path enters it."""
+
+_WHAT_CHANGED = {
+    "notebook": "notebook changed",
+    "source": "source of lib or hw_models changed",
+    "card": "card needs other data or metrics",
+    "data": "data changed",
+}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run to be done, or not, and why. `required`: metrics that the card wants of it."""
+
+    slug: str
+    profile: str
+    parameters: dict[str, Value]
+    key: str
+    action: Literal["run", "skip"]
+    reason: str
+    components: dict[str, str]
+    required: tuple[str, ...]
+    data: dict[str, str]
+    force: bool = False
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.parameters["seed"])  # type: ignore[arg-type]
+
+    @property
+    def sent(self) -> dict[str, Value]:
+        """The parameters as the notebook gets them."""
+        return {**self.parameters, "run_dir": RUN_DIR}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a batch. `kind`: started, cell, finished, refused, stopping or killing.
+
+    `cell` of `cells` has begun; `run` is there when it finished; `message` says why, where there is a why.
+    """
+
+    kind: Literal["started", "cell", "finished", "refused", "stopping", "killing"]
+    planned: PlannedRun | None = None
+    run: Run | None = None
+    cell: int = 0
+    cells: int = 0
+    message: str = ""
+
+
+OnEvent = Callable[[Event], None]
+
+
+def plan_runs(
+    project: Project,
+    slugs: Sequence[str],
+    profile: str,
+    grid: Mapping[str, Sequence[object]],
+    seeds: Sequence[int] | None = None,
+    force: bool = False,
+) -> list[PlannedRun]:
+    """One planned run per slug, combination of the grid's values, and seed (None: the profile's seeds).
+
+    Nothing is started. Raises one WrongUse that lists everything wrong in all of them. `force` runs even
+    what is already done.
+    """
+    from lib.engine.cards import load_card
+
+    check_profile(profile)
+    problems = _grid_problems(grid, seeds)
+    fingerprints = Fingerprints(project)
+    store = Store(project)
+    plans = []
+    for slug in dict.fromkeys(slugs):
+        try:
+            check_slug(project, slug)
+            card = load_card(project.card(slug))
+        except WrongUse as error:
+            problems.append(str(error))
+            continue
+        known = [run for run in store.runs(slug) if run.components]
+        required = tuple(sorted(card.required_metrics(profile)))
+        for combination in _combinations(grid):
+            for seed in _seeds(card.profiles[profile].seeds, seeds, combination):
+                try:
+                    parameters = resolve(project, slug, profile, combination, seed)
+                except WrongUse as error:
+                    problems += str(error).splitlines()
+                    continue
+                del parameters["run_dir"]
+                components = fingerprints.components(card, parameters)
+                key = run_key(components)
+                action, reason = _decide(store, slug, key, components, known, force)
+                data = fingerprints.samples(card)
+                plans.append(
+                    PlannedRun(
+                        slug, profile, parameters, key, action, reason, components, required, data, force
+                    )
+                )
+    if problems:
+        raise WrongUse("\n".join(dict.fromkeys(problems)))
+    return list({plan.key: plan for plan in plans}.values())
+
+
+def run_all(
+    project: Project,
+    planned: Sequence[PlannedRun],
+    jobs: int = 1,
+    limits: Limits | None = None,
+    on_event: OnEvent | None = None,
+) -> list[Run]:
+    """Runs what is planned to run, `jobs` at a time, and returns the finished runs in the order of the plan.
+
+    Ctrl-C once: nothing new begins and what runs is finished, so fewer runs come back than were planned.
+    Twice: what runs is killed and published as cancelled, and KeyboardInterrupt is raised. A full disk stops
+    the rest and raises `DiskFull`.
+    """
+    todo = [plan for plan in planned if plan.action == "run"]
+    if not todo:
+        return []
+    project.runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".stop-", dir=project.runs) as folder:
+        stop = Stop(Path(folder))
+        tell = on_event or (lambda event: None)
+        with _interrupts(stop, tell):
+            finished = _through_dask(project, todo, jobs, limits or Limits(), stop, tell)
+        if stop.asked("kill"):
+            raise KeyboardInterrupt
+    return [finished[plan.key] for plan in todo if plan.key in finished]
+
+
+def results_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row a run: what it is, its parameters, its metrics (columns ``metric [unit]``)."""
+    rows = []
+    for run in runs:
+        row: dict[str, Any] = {
+            "run": run.id,
+            "state": run.state,
+            "reason": run.reason,
+            "seconds": run.seconds,
+            "profile": run.profile,
+            "seed": run.seed,
+        }
+        row |= {name: value for name, value in run.parameters.items() if name not in row}
+        for metric in run.metrics.values():
+            row[f"{metric.name} [{metric.unit}]" if metric.unit else metric.name] = metric.value
+        rows.append(row)
+    return rows
+
+
+def write_csv(runs: Sequence[Run], path: Path) -> None:
+    """Writes `results_table` as CSV in one step; a column that a run does not have stays empty."""
+    rows = results_table(runs)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    with draft.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    draft.replace(path)
+
+
+def _through_dask(
+    project: Project, todo: Sequence[PlannedRun], jobs: int, limits: Limits, stop: Stop, tell: OnEvent
+) -> dict[str, Run]:
+    """The finished runs by key. Every thread of the one worker owns one child process."""
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=1,
+        threads_per_worker=min(jobs, len(todo)),
+        processes=False,
+        dashboard_address=None,
+        memory_limit=0,
+    )
+    finished: dict[str, Run] = {}
+    full: DiskFull | None = None
+    with cluster, Client(cluster) as client:
+        waiting: dict[Future, PlannedRun] = {
+            client.submit(execute, project, plan, limits, stop, pure=False, retries=0): plan for plan in todo
+        }
+        seen: dict[str, int] = {}
+        while waiting:
+            for future, plan in list(waiting.items()):
+                if not future.done():
+                    _tell_progress(Store(project), plan, seen, tell)
+                    continue
+                del waiting[future]
+                try:
+                    run = future.result()
+                except DiskFull as error:
+                    full = error
+                    stop.ask("finish")
+                except ReproError as error:
+                    tell(Event("refused", plan, message=str(error)))
+                else:
+                    if run is not None:
+                        finished[plan.key] = run
+                        tell(Event("finished", plan, run))
+            threading.Event().wait(POLL_S)
+    if full:
+        raise full
+    return finished
+
+
+def _tell_progress(store: Store, plan: PlannedRun, seen: dict[str, int], tell: OnEvent) -> None:
+    cell, cells = store.progress(plan.slug, plan.key)
+    if cells and cell != seen.get(plan.key):
+        if plan.key not in seen:
+            tell(Event("started", plan))
+        seen[plan.key] = cell
+        tell(Event("cell", plan, cell=cell, cells=cells))
+
+
+@contextmanager
+def _interrupts(stop: Stop, tell: OnEvent) -> Iterator[None]:
+    """While inside, Ctrl-C asks `stop`: once to finish what runs, twice to kill it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def asked(*_: object) -> None:
+        if stop.asked("finish"):
+            stop.ask("kill")
+            tell(Event("killing", message="stopping at once"))
+        else:
+            stop.ask("finish")
+            tell(Event("stopping", message="finishing what runs; Ctrl-C again stops it at once"))
+
+    previous = signal.signal(signal.SIGINT, asked)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _decide(
+    store: Store, slug: str, key: str, components: Mapping[str, str], known: Sequence[Run], force: bool
+) -> tuple[Literal["run", "skip"], str]:
+    """Whether a key must be run, and the reason a person reads."""
+    holder = store.holder(slug, key)
+    if holder:
+        return "run", f"being run by process {holder.pid}: will wait for it"
+    run = store.get(slug, key)
+    if run and run.state in ("ok", "incomplete"):
+        if force:
+            return "run", "already done, to be run again"
+        done = "already done" if run.state == "ok" else f"already done, but {run.reason}"
+        return "skip", done
+    if store.partials(slug, key):
+        return "run", "interrupted"
+    if run:
+        return "run", f"failed before: {run.reason}"
+    return "run", _novelty(components, known)
+
+
+def _novelty(components: Mapping[str, str], known: Sequence[Run]) -> str:
+    """What sets a key apart from the runs there are."""
+    if not known:
+        return "never run"
+    same = [run for run in known if run.components.get("parameters") == components["parameters"]]
+    if not same:
+        return "new parameters"
+    closest = min(reversed(same), key=lambda run: len(changed(run.components, components)))
+    return " and ".join(_WHAT_CHANGED[name] for name in changed(closest.components, components))
+
+
+def _combinations(grid: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]]:
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _seeds(
+    profile_seeds: Sequence[int], seeds: Sequence[int] | None, combination: Mapping[str, object]
+) -> Sequence[int | None]:
+    """The seeds to run; [None] leaves the seed to a combination that sets it."""
+    if "seed" in combination:
+        return [None]
+    return list(dict.fromkeys(profile_seeds if seeds is None else seeds))
+
+
+def _grid_problems(grid: Mapping[str, Sequence[object]], seeds: Sequence[int] | None) -> list[str]:
+    problems = [f"no values were given for {name!r}" for name, values in grid.items() if not values]
+    if seeds is not None and "seed" in grid:
+        problems.append("seeds are given twice: as 'seed' and as the list of seeds")
+    if seeds is not None and not seeds:
+        problems.append("the list of seeds is empty")
+    return problems
