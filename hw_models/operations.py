@@ -18,43 +18,54 @@ _LISTED: dict[Kind, str] = {
         _batch_norm_with_update _fused_rms_norm _weight_norm_interface""",
     "softmax": "_softmax _log_softmax _safe_softmax",
     "reduction": """mean sum amax amin max min prod any all argmax argmin aminmax var var_mean std std_mean norm
-        linalg_vector_norm cumsum cumprod cummax cummin logsumexp logcumsumexp topk sort msort kthvalue median mode
-        count_nonzero nonzero bincount histc unique_consecutive _unique2 searchsorted bucketize
-        _local_scalar_dense equal isin""",
+        linalg_vector_norm cumsum cumprod cummax cummin logsumexp logcumsumexp topk sort
+        msort kthvalue median mode count_nonzero nonzero bincount histc unique_consecutive
+        _unique2 searchsorted bucketize equal isin""",
     "elementwise": """hardswish hardsigmoid hardtanh prelu _prelu_kernel rrelu leaky_relu glu masked_fill dropout
-        native_dropout bernoulli normal uniform random exponential randn rand randint randperm
-        randn_like rand_like randint_like multinomial celu elu selu silu mish softplus threshold tril triu
-        relu lerp clamp heaviside frac round trunc cdist_mask _thnn_fused_lstm_cell _thnn_fused_gru_cell
-        fake_quantize_per_tensor_affine_cachemask fake_quantize_per_channel_affine_cachemask
-        _fake_quantize_per_tensor_affine_cachemask_tensor_qparams
-        _foreach_add _foreach_mul""",
-    "pooling": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices avg_pool1d avg_pool2d
-        avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d
-        adaptive_max_pool2d adaptive_max_pool3d mkldnn_max_pool2d""",
+        native_dropout bernoulli normal uniform random exponential randn rand randint
+        randperm randn_like rand_like randint_like multinomial celu elu selu silu mish
+        softplus threshold tril triu relu lerp clamp heaviside frac round trunc
+        _thnn_fused_lstm_cell _thnn_fused_gru_cell fake_quantize_per_tensor_affine_cachemask
+        fake_quantize_per_channel_affine_cachemask
+        _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _foreach_add _foreach_mul""",
+    "pooling": """max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices avg_pool1d
+        avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_avg_pool1d
+        adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool3d mkldnn_max_pool2d""",
     "resampling": """upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
-        _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
-        _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_3d
-        affine_grid_generator""",
-    "memory": """clone copy _to_copy contiguous cat stack roll flip index index_select index_put _unsafe_index
-        _index_put_impl index_add index_copy index_fill gather scatter scatter_add scatter_reduce slice_scatter
-        select_scatter diagonal_scatter masked_select masked_scatter take embedding repeat repeat_interleave tile
-        constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
-        replication_pad2d replication_pad3d fill zero zeros ones full zeros_like ones_like full_like new_zeros
-        new_ones new_full arange linspace eye scalar_tensor tril_indices triu_indices im2col unfold_copy col2im
-        pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle rot90 _pack_padded_sequence
-        split_with_sizes_copy _nested_tensor_from_mask""",
+        _upsample_nearest_exact2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
+        upsample_trilinear3d _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d
+        grid_sampler_3d affine_grid_generator""",
+    "memory": """clone copy _to_copy contiguous cat stack roll flip index index_select index_put
+        _unsafe_index _index_put_impl index_add index_copy index_fill gather scatter
+        scatter_add scatter_reduce slice_scatter select_scatter diagonal_scatter
+        masked_select masked_scatter take embedding repeat repeat_interleave tile
+        constant_pad_nd pad reflection_pad1d reflection_pad2d reflection_pad3d
+        replication_pad1d replication_pad2d replication_pad3d fill zero zeros ones full
+        zeros_like ones_like full_like new_zeros new_ones new_full arange linspace eye
+        scalar_tensor tril_indices triu_indices im2col unfold_copy col2im pixel_shuffle
+        pixel_unshuffle channel_shuffle native_channel_shuffle rot90 _pack_padded_sequence
+        split_with_sizes_copy""",
 }
 _KIND_OF = {name: kind for kind, names in _LISTED.items() for name in names.split()}
 
-FREE = frozenset(
-    """empty empty_like empty_strided new_empty new_empty_strided empty_permuted detach lift lift_fresh alias
-    _unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk resize set _assert_async _assert_tensor_metadata
-    _assert_scalar sym_size sym_stride sym_numel is_same_size _has_compatible_shallow_copy_type
-    _fused_sdp_choice""".split()
-)
-"""Operations that neither compute nor move elements, beside the views, which are recognised by their storage."""
+_FREE = """
+    empty empty_like empty_strided new_empty new_empty_strided empty_permuted detach lift
+    lift_fresh alias _unsafe_view unsafe_split unsafe_split_with_sizes unsafe_chunk resize
+    set _assert_async _assert_tensor_metadata _assert_scalar sym_size sym_stride sym_numel
+    is_same_size _local_scalar_dense _fused_sdp_choice
+"""
+FREE = frozenset(_FREE.split())
+"""Operations that neither compute nor move elements, beside views, which their storage gives away."""
 
-SELECTING = frozenset({"index", "_unsafe_index", "index_select", "gather", "embedding", "take", "masked_select"})
+
+def is_free(operation: Any) -> bool:
+    """Whether an operation neither computes nor moves elements, as far as its name tells."""
+    return base_name(operation) in FREE or torch.Tag.inplace_view in operation.tags
+
+
+SELECTING = frozenset(
+    {"index", "_unsafe_index", "index_select", "gather", "embedding", "take", "masked_select"}
+)
 """Operations that read only the elements they return."""
 
 OVERWRITING = frozenset({"copy", "fill", "zero"})
@@ -62,7 +73,7 @@ OVERWRITING = frozenset({"copy", "fill", "zero"})
 
 
 def base_name(operation: Any) -> str:
-    """Name of an aten operation without overload and in-place mark; with its namespace for any other library."""
+    """Name of an operation without overload and in-place mark; with its library unless that is aten."""
     packet = str(operation.overloadpacket)
     library, _, name = packet.partition(".")
     name = name if name.startswith("__") else name.rstrip("_")
@@ -161,7 +172,9 @@ def _convolution(
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *_: Any, **__: Any) -> Attention:
     return Attention(
         batch=q.shape[0],
-        heads=q.shape[1],  # with grouped queries the keys have fewer heads; each query head still works in full
+        heads=q.shape[
+            1
+        ],  # with grouped queries the keys have fewer heads; each query head still works in full
         queries=q.shape[2],
         keys=k.shape[2],
         width=q.shape[3],

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hw_models.operations import FREE, OVERWRITING, SELECTING, SHAPES, base_name, kind_of
+from hw_models.operations import OVERWRITING, SELECTING, SHAPES, base_name, is_free, kind_of
 from hw_models.workload import Kind, Layer, Uncounted
 
 ROOT = "(root)"
@@ -95,6 +95,8 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # questions about a tensor, such as its device
+            return func(*args, **kwargs)
         name = base_name(func)
         if name not in SHAPES:
             with self:  # inside inference mode composite operations arrive whole: take them apart
@@ -102,7 +104,7 @@ class Recorder(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
-        if name not in FREE and func.namespace != "prim":
+        if not is_free(func):
             self._record(func, name, args, kwargs, result)
         return result
 
@@ -123,7 +125,7 @@ class Recorder(TorchDispatchMode):
 
         written = sum(distinct_elements(tensor) for tensor in outputs)
         read = inputs[1:] if mutable and name in OVERWRITING else inputs
-        weights = {id(tensor): self._name_of.get(self._storage_id(tensor)) for tensor in read}
+        weights = {id(tensor): self._weight_name(tensor) for tensor in read}
         limit = written if name in SELECTING else None
         layer = Layer(
             name=self._stack[-1],
@@ -140,9 +142,8 @@ class Recorder(TorchDispatchMode):
         if layer.input_elements or layer.output_elements or layer.weight_elements:
             self.layers.append(layer)
 
-    @staticmethod
-    def _storage_id(tensor: torch.Tensor) -> int | None:
-        return id(tensor.untyped_storage()) if tensor.layout == torch.strided else None
+    def _weight_name(self, tensor: torch.Tensor) -> str | None:
+        return self._name_of.get(id(tensor.untyped_storage())) if tensor.layout == torch.strided else None
 
 
 def _elements(tensors: list[torch.Tensor], limit: int | None) -> int:

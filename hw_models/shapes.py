@@ -16,7 +16,7 @@ class _Shape(BaseModel):
 
 
 class Gemm(_Shape):
-    """`batch` independent products of an (m, k) by a (k, n) matrix; a vector is a matrix with m or n of one."""
+    """`batch` independent products of an (m, k) by a (k, n) matrix; a vector has m or n of one."""
 
     type: Literal["gemm"] = "gemm"
     batch: NonNegativeInt = 1
@@ -33,7 +33,7 @@ class Gemm(_Shape):
 
 
 class Convolution(_Shape):
-    """A convolution in any number of spatial dimensions; products with padding zeros are counted, as is usual."""
+    """A convolution over any number of spatial dimensions; products with padding zeros are counted."""
 
     type: Literal["convolution"] = "convolution"
     batch: NonNegativeInt
@@ -50,9 +50,11 @@ class Convolution(_Shape):
 
     @property
     def macs(self) -> int:
-        # A transposed convolution scatters each input pixel through the kernel; a plain one gathers each output.
+        # A transposed convolution scatters each input through the kernel; a plain one gathers each output.
         positions = prod(self.size_in if self.transposed else self.size_out)
-        return self.batch * positions * prod(self.kernel) * self.channels_in * self.channels_out // self.groups
+        return (
+            self.batch * positions * prod(self.kernel) * self.channels_in * self.channels_out // self.groups
+        )
 
     def __str__(self) -> str:
         def times(sizes: tuple[int, ...]) -> str:
@@ -67,7 +69,7 @@ class Convolution(_Shape):
 class Attention(_Shape):
     """Fused attention: scores = queries x keys over `width`, then scores x values of `value_width`.
 
-    The whole score matrix is counted, also under a causal mask, as when the two products are separate operations.
+    The whole score matrix is counted, also under a causal mask, as when the two products are separate.
     """
 
     type: Literal["attention"] = "attention"

@@ -1,8 +1,8 @@
 """`trace`: from any torch module and example inputs to its workload."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from hw_models.errors import HardwareModelError, TraceError, UncountedWarning
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def trace(module: "nn.Module", *example_inputs: Any, bits: int = 32) -> Workload:
     """The workload of one inference of `module` on `example_inputs`, with numbers of `bits` bits.
 
-    Shapes alone are propagated (torch's fake tensors) where the module allows it, in milliseconds and without
-    memory for activations; a module whose course depends on values is computed instead. `execution` and `fallback`
-    of the result say which. The module runs in evaluation mode without gradients, on copies of its parameters and
-    buffers, and is left as it was found. The module's own forward hooks run as in any forward pass.
+    Shapes alone are propagated (torch's fake tensors) where the module allows it, which is quick and takes no
+    memory; a module whose course depends on values is computed instead. `execution` and `fallback` of the result
+    say which. The module runs in evaluation mode without gradients, on copies of its parameters and buffers, and
+    is left as it was found. Its own forward hooks run as in any forward pass.
 
     Multiply-accumulates are those of matrix products, convolutions and attention, fused attention counting as
     much as its two products. Operations whose arithmetic is unknown are listed in `uncounted` and raise an
@@ -42,7 +42,9 @@ def trace(module: "nn.Module", *example_inputs: Any, bits: int = 32) -> Workload
 
     try:
         recorder, fallback = _propagate(module, example_inputs, bits), None
-    except Exception as error:  # fake tensors fail in many ways; what is wrong with the module fails below again
+    except (
+        Exception
+    ) as error:  # fake tensors fail in many ways; what is wrong with the module fails below again
         fallback = _first_line(error)
         try:
             recorder = _compute(module, example_inputs, bits)
@@ -103,15 +105,22 @@ def _run(
     return recorder
 
 
-def _plain_operations() -> ExitStack:
-    """Switch off torch's inference-only fused operations, which hide a whole recurrent layer or encoder block."""
+@contextmanager
+def _plain_operations() -> Iterator[None]:
+    """Switch off the library calls in which torch hides a whole recurrent layer or encoder block."""
     import torch
 
-    stack = ExitStack()
-    stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
-    stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
-    torch.backends.mha.set_fastpath_enabled(False)
-    return stack
+    mkldnn: Any = torch.backends.mkldnn
+    cudnn: Any = torch.backends.cudnn
+    fastpath = torch.backends.mha
+    before = mkldnn.enabled, cudnn.enabled, fastpath.get_fastpath_enabled()
+    try:
+        mkldnn.enabled = cudnn.enabled = False
+        fastpath.set_fastpath_enabled(False)
+        yield
+    finally:
+        mkldnn.enabled, cudnn.enabled = before[:2]
+        fastpath.set_fastpath_enabled(before[2])
 
 
 def _mapped(value: Any, copy: Callable[["torch.Tensor"], "torch.Tensor"]) -> Any:

@@ -13,13 +13,16 @@ def untouched(module: "nn.Module") -> Iterator[None]:
     """Restore the attributes of `module` and its submodules on leaving, and the random states of torch.
 
     A forward pass may count steps, cache masks or append to lists; while tracing it would leave tensors without
-    data behind. Attributes are restored by identity, built-in containers held directly by a module also in their
-    contents. Values changed in place inside tensors are not covered: the tracer hands copies to the forward pass.
+    data behind. Attributes are restored by identity, built-in containers held directly by a module also in
+    their contents. Values inside tensors are not covered: the tracer hands copies to the forward pass.
     """
     import torch
 
     devices = {tensor.get_device() for tensor in module.parameters() if tensor.is_cuda}
-    before = [(part, {key: (value, _copied(value)) for key, value in vars(part).items()}) for part in module.modules()]
+    before = [
+        (part, {key: (value, _copied(value)) for key, value in vars(part).items()})
+        for part in module.modules()
+    ]
     with torch.random.fork_rng(devices=sorted(devices)):
         try:
             yield

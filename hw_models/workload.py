@@ -3,13 +3,14 @@
 Counts are kept in elements; bytes follow from the bit widths, so one trace serves several number formats.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from hw_models.errors import HardwareModelError
 from hw_models.shapes import Shape
+from hw_models.text import text_table
 
 Kind = Literal[
     "gemm",
@@ -51,13 +52,13 @@ class Layer(BaseModel):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates; zero for operations that are not matrix products, convolutions or attention."""
+        """Multiply-accumulates; zero for what is no matrix product, convolution or attention."""
         return self.shape.macs if self.shape else 0
 
     @property
     def ops(self) -> int:
-        """Arithmetic operations: two per multiply-accumulate, else one per element read or written, whichever
-        are more; none for pure data movement. A lower bound for normalisation, softmax and transcendentals."""
+        """Arithmetic operations: two per multiply-accumulate; where there are none, one per element, of those
+        read or those written, whichever are more (a lower bound: an exponential is one too); none for memory."""
         if self.shape:
             return 2 * self.macs
         return 0 if self.kind == "memory" else max(self.input_elements, self.output_elements)
@@ -137,7 +138,7 @@ class Workload(BaseModel):
 
     @property
     def activation_bytes(self) -> float:
-        """Activations read and written, summed over the operations: no reuse between operations is assumed."""
+        """Activations read and written, summed over the operations: each reads and writes memory."""
         return sum(layer.activation_bytes for layer in self.layers)
 
     @property
@@ -145,13 +146,20 @@ class Workload(BaseModel):
         """Storage of the parameters that the run reads, each once (layers tell how often they are read)."""
         return sum(layer.params * layer.weight_bits / 8 for layer in self.layers)
 
-    def at_bits(self, bits: int | None = None, *, weight: int | None = None, activation: int | None = None) -> Self:
+    def at_bits(
+        self, bits: int | None = None, *, weight: int | None = None, activation: int | None = None
+    ) -> Self:
         """The same work with other bit widths: `bits` for both, or `weight` and `activation` apart."""
-        widths = {"weight_bits": weight or bits, "activation_bits": activation or bits}
+        widths = {
+            "weight_bits": bits if weight is None else weight,
+            "activation_bits": bits if activation is None else activation,
+        }
         changed = {field: width for field, width in widths.items() if width is not None}
         if any(width <= 0 for width in changed.values()):
             raise HardwareModelError(f"bit widths must be positive, got {changed}")
-        return self.model_copy(update={"layers": tuple(layer.model_copy(update=changed) for layer in self.layers)})
+        return self.model_copy(
+            update={"layers": tuple(layer.model_copy(update=changed) for layer in self.layers)}
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """One dictionary per layer, in order of execution."""
@@ -171,22 +179,23 @@ class Workload(BaseModel):
             raise HardwareModelError(f"not a workload: {error}") from error
 
     def __str__(self) -> str:
-        """The layers that multiply, the others summed by kind, and the totals."""
-        rows = [("layer", "kind", "dimensions", "MMAC", "params", "act KB", "weight KB")]
-        rows += [_printed(layer.name, layer.kind, str(layer.shape), [layer]) for layer in self.layers if layer.shape]
+        """The operations that multiply by module and dimensions, the others by kind, and the totals."""
+        rows: list[tuple[str, ...]] = [
+            ("module", "kind", "dimensions", "calls", "MMAC", "params", "act KB", "weight KB")
+        ]
+        groups: dict[tuple[str, str, str], list[Layer]] = {}
+        for layer in self.layers:
+            if layer.shape:
+                groups.setdefault((layer.name, layer.kind, str(layer.shape)), []).append(layer)
+        rows += [_printed(*key, group) for key, group in groups.items()]
         for kind in KINDS:
             group = [layer for layer in self.layers if layer.kind == kind and not layer.shape]
             if group:
-                rows.append(_printed(f"({len(group)} operations)", kind, "", group))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
-        lines.append(f"{self.network}: {self.macs / 1e9:.4g} GMAC, {self.params:,} parameters, {self.execution} run")
+                rows.append(_printed("(all)", kind, "", group))
+        lines = [text_table(rows, left=3)]
+        lines.append(
+            f"{self.network}: {self.macs / 1e9:.4g} GMAC, {self.params:,} parameters, {self.execution} run"
+        )
         if self.fallback:
             lines.append(f"computed because shapes alone failed: {self.fallback}")
         if self.unread_params:
@@ -196,12 +205,12 @@ class Workload(BaseModel):
         return "\n".join(lines)
 
 
-def _printed(name: str, kind: str, shape: str, layers: Iterable[Layer]) -> tuple[str, ...]:
-    group = list(layers)
+def _printed(name: str, kind: str, shape: str, group: Sequence[Layer]) -> tuple[str, ...]:
     return (
         name,
         kind,
         shape,
+        f"{len(group):,}",
         f"{sum(layer.macs for layer in group) / 1e6:,.3f}",
         f"{sum(layer.params for layer in group):,}",
         f"{sum(layer.activation_bytes for layer in group) / 1e3:,.1f}",
