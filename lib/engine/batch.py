@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distributed import Future
 
 POLL_S = 0.2
+LOOPBACK = "127.0.0.1:0"
 RUN_DIR = "."
 """What a notebook gets as ``run_dir``: its working directory, so that no absolute path enters it."""
 
@@ -197,8 +198,12 @@ def _through_dask(
         n_workers=1,
         threads_per_worker=min(jobs, len(todo)),
         processes=False,
-        dashboard_address=None,
         memory_limit=0,
+        local_directory=str(stop.folder),
+        # No dashboard; the small HTTP servers that Dask starts anyway stay on this machine, on any free port.
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": LOOPBACK},
+        worker_dashboard_address=LOOPBACK,
     )
     finished: dict[str, Run] = {}
     full: DiskFull | None = None

@@ -1,8 +1,8 @@
 """Whether a notebook really ran to its end, judged from what it left and from nothing it says of itself.
 
 papermill marks a cell "completed" when the kernel died or the time ran out in it, and takes SystemExit for
-success although no later cell ran. So: every code cell of the source must be there, in order, with an
-execution count and without an error, and the injected parameters must be the ones that were sent.
+success although no later cell ran. So: every code cell of the source must be there, in order, answered by the
+kernel and without an error, and the injected parameters must be the ones that were sent.
 """
 
 import ast
@@ -59,7 +59,9 @@ def _cell_trouble(cell: dict[str, Any], number: int, total: int) -> Trouble | No
             later = f"; {rest} later cell{'s' * (rest != 1)} never ran" if rest else ""
             return Trouble(f"stopped early: {name} in cell {number}{later}", number)
         return Trouble(f"cell error: cell {number}: {name}: {value[:300]}", number)
-    if cell.get("execution_count") is None:
+    # The count alone is given when a cell begins; only the kernel's reply says that it ended.
+    timing = cell.get("metadata", {}).get("execution", {})
+    if cell.get("execution_count") is None or "shell.execute_reply" not in timing:
         return Trouble(f"cell {number} of {total} did not run to its end", number)
     return None
 
