@@ -1,4 +1,4 @@
-"""The data sets the loaders know: what they are, where they come from, how they must lie on disk. Knows no tensor."""
+"""The data sets that can be loaded: what they are, where they come from, how they must lie on disk."""
 
 import difflib
 from pathlib import Path
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lib.errors import ReproError, WrongUse
 from lib.project import REPOSITORY, Project
-from lib.samples import sample
+from lib.samples import file_sha256, sample
 
 Tier = Literal["embedded", "public", "paper"]
 
@@ -163,7 +163,7 @@ DATA_SETS: tuple[DataSet, ...] = (
 
 
 def find(name: str, kind: Literal["images", "sequences"] | None = None) -> DataSet:
-    """The data set `name`, of the given kind if one is given; WrongUse with the nearest name if there is none."""
+    """The data set `name` (of that kind, if given); WrongUse with the nearest name if there is none."""
     known = {entry.name: entry for entry in DATA_SETS if kind is None or entry.kind == kind}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -178,7 +178,7 @@ def downloaded(entry: DataSet, project: Project = REPOSITORY) -> Path:
 
 
 def status(project: Project = REPOSITORY) -> list[DataStatus]:
-    """One row per data set: whether it can be used now and, if not, how to get it. Embedded files are hashed."""
+    """One row per data set: whether it can be used now and, if not, how to get it. Files are hashed."""
     return [_status(entry, project) for entry in DATA_SETS]
 
 
@@ -195,9 +195,8 @@ def _status(entry: DataSet, project: Project) -> DataStatus:
         path = downloaded(entry, project) / entry.download.file
         if not path.is_file():
             state, detail = "not here", f"./repro data get {entry.name}, or pass data_root: {entry.layout}"
-        elif path.stat().st_size != entry.download.bytes:
-            state = "damaged"
-            detail = f"{path} has {path.stat().st_size} bytes, expected {entry.download.bytes}; ./repro data get {entry.name}"
+        elif file_sha256(path) != entry.download.sha256:
+            state, detail = "damaged", f"{path} is not the published file; ./repro data get {entry.name}"
     else:
         state, detail = "not here", f"pass data_root: {entry.layout}"
     return DataStatus(

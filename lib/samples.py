@@ -1,7 +1,7 @@
-"""The small files the repository's results rest on: listed in data/samples/manifest.yaml, trusted only by hash.
+"""The small files that results rest on: listed in data/samples/manifest.yaml, trusted only by their hash.
 
-A sample is a file committed in data/samples (images, trained weights) or, where the terms of the data do not clearly
-allow committing it, a file inside a pinned Python package, found without importing that package.
+A sample is a file committed in data/samples (images, trained weights) or, where the terms of the data do not
+clearly allow committing it, a file inside a pinned Python package, found without importing that package.
 """
 
 import difflib
@@ -102,7 +102,12 @@ def sample(name: str, project: Project = REPOSITORY) -> Path:
 
 def sample_hashes(project: Project, names: Iterable[str]) -> dict[str, str]:
     """SHA-256 of each named sample, in order of name, after checking that the file really has it."""
-    return {name: file_sha256(sample(name, project)) for name in sorted(set(names))}
+    samples = read_manifest(project).samples
+    hashes = {}
+    for name in sorted(set(names)):
+        sample(name, project)
+        hashes[name] = samples[name].sha256
+    return hashes
 
 
 def check_samples(project: Project = REPOSITORY) -> list[SampleCheck]:
@@ -148,7 +153,7 @@ def _locate(name: str, entry: Sample, project: Project) -> Path:
             ) from error
         if installed.version != version:
             raise ReproError(
-                f"{name} is read from {entry.package}, but version {installed.version} is installed; {_remedy(entry)}"
+                f"{name} is read from {entry.package}, but {installed.version} is installed; {_remedy(entry)}"
             )
         path = Path(str(installed.locate_file(entry.file)))
     if not path.is_file():

@@ -1,6 +1,9 @@
 """CIFAR-10 into memory, from its published binary archive or from class folders (plain or in a tar file)."""
 
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,20 @@ RECORD_BYTES = 1 + 3 * SIDE * SIDE
 MEMBERS = {"train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)), "test": ("test_batch.bin",)}
 
 
-def read_cifar10(entry: DataSet, split: str, data_root: str = "") -> tuple[Tensor, Tensor, str]:
-    """Pixels as bytes `(image, 3, 32, 32)`, labels `(image,)` and the hash of what was read.
+@dataclass(frozen=True)
+class Cifar10:
+    """One split; `pixels(indices)` gives those images as bytes `(image, 3, 32, 32)`."""
 
-    Looks for the published archive in `data_root` (where `./repro data get cifar10` put it, if empty), then for class
-    folders. Raises ReproError for data that are missing or damaged, WrongUse for a wrong split or layout.
+    labels: Tensor
+    sha256: str
+    pixels: Callable[[Tensor], Tensor]
+
+
+def open_cifar10(entry: DataSet, split: str, data_root: str = "") -> Cifar10:
+    """The split from the published archive in `data_root`, else from class folders there.
+
+    An empty `data_root` means where `./repro data get cifar10` keeps the archive. Raises ReproError for data
+    that are missing or damaged, WrongUse for a wrong split or layout.
     """
     assert entry.download is not None
     if split not in MEMBERS:
@@ -34,16 +46,18 @@ def read_cifar10(entry: DataSet, split: str, data_root: str = "") -> tuple[Tenso
                 f"{archive} is not the published file: SHA-256 {digest}, expected {entry.download.sha256}; "
                 f"delete it and run ./repro data get {entry.name}"
             )
-        return *read_archive(archive, split), digest
+        pixels, labels = read_archive(archive, split)
+        return Cifar10(labels, digest, pixels.__getitem__)
     if not data_root:
         raise ReproError(
             f"{entry.name} is not here: run ./repro data get {entry.name}, or pass data_root ({entry.layout})"
         )
-    return decode_all(ClassFolders(find_split(data_root, split, entry.name), entry.classes))
+    source = ClassFolders(find_split(data_root, split, entry.name), entry.classes)
+    return Cifar10(source.labels, source.sha256, partial(decode, source))
 
 
 def read_archive(archive: Path, split: str) -> tuple[Tensor, Tensor]:
-    """Pixels and labels of `split` in the published archive of the binary version: a label byte, then the planes."""
+    """Pixels and labels in the published binary archive, whose records are a label and three planes."""
     batches = []
     with tarfile.open(archive) as members:
         for name in MEMBERS[split]:
@@ -51,17 +65,16 @@ def read_archive(archive: Path, split: str) -> tuple[Tensor, Tensor]:
             assert stream is not None
             batches.append(np.frombuffer(stream.read(), np.uint8).reshape(-1, RECORD_BYTES))
     records = torch.from_numpy(np.concatenate(batches))
-    return records[:, 1:].reshape(-1, 3, SIDE, SIDE).contiguous(), records[:, 0].long()
+    return records[:, 1:].reshape(-1, 3, SIDE, SIDE), records[:, 0].long()
 
 
-def decode_all(source: ClassFolders) -> tuple[Tensor, Tensor, str]:
-    """Every image of `source` decoded once; ReproError names one that is not 32x32."""
-    pixels = torch.empty(len(source), 3, SIDE, SIDE, dtype=torch.uint8)
-    for index in range(len(source)):
+def decode(source: ClassFolders, chosen: Tensor) -> Tensor:
+    """The chosen images of `source`, decoded; ReproError names one that is not 32x32."""
+    pixels = torch.empty(len(chosen), 3, SIDE, SIDE, dtype=torch.uint8)
+    for place, index in enumerate(chosen.tolist()):
         image = source.image(index)
         if image.size != (SIDE, SIDE):
-            raise ReproError(
-                f"{source.filename(index)} is {image.width}x{image.height} pixels, expected {SIDE}x{SIDE}"
-            )
-        pixels[index] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return pixels, source.labels, source.sha256
+            name = source.filename(index)
+            raise ReproError(f"{name} is {image.width}x{image.height} pixels, expected {SIDE}x{SIDE}")
+        pixels[place] = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return pixels

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.catalogue import DataSet, find
 from lib.errors import WrongUse
-from lib.lab.cifar import read_cifar10
+from lib.lab.cifar import SIDE, open_cifar10
 from lib.lab.image_folders import ClassFolders, find_split
 from lib.lab.image_splits import FolderSplit, ImageSplit, MemorySplit, SplitFacts, Transform
 from lib.lab.torchvision_ops import prepare_torchvision
@@ -38,12 +38,13 @@ def load(
 ) -> ImageSplit:
     """The split `split` ("train", "test" or "val") of the data set `name`.
 
-    `image_size` is the side of the square images, the set's own by default (224 for photographs, which are resized and
-    cut out at the centre). `classes` keeps these classes and numbers them in the order given. `limit` keeps that many
-    images, spread evenly over the classes and chosen from the front of each. Normalisation never depends on `limit` or
-    `classes`.
+    `image_size` is the side of the square images, the set's own by default (224 for photographs, which are
+    resized and cut out at the centre). `classes` keeps these classes and numbers them in the order given.
+    `limit` keeps that many images, spread evenly over the classes and chosen from the front of each.
+    Normalisation never depends on `limit` or `classes`.
 
-    Raises WrongUse for a name, split, class, size or layout that is wrong; ReproError for data that are missing or damaged.
+    Raises WrongUse for a wrong name, split, class, size or layout; ReproError for data that are missing or
+    damaged.
     """
     entry = find(name, "images")
     if image_size is not None and image_size < 1:
@@ -58,20 +59,11 @@ def load(
 
 
 def choose(
-    labels: Tensor, known: Sequence[str], classes: Sequence[str] | None, limit: int | None
+    labels: Tensor, known: Sequence[str], wanted: Sequence[str], limit: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Indices of the images to keep, in order, and their labels renumbered by `classes`."""
-    wanted = list(known if classes is None else classes)
-    if len(set(wanted)) != len(wanted) or not wanted:
-        raise WrongUse("classes must name at least one class, and none twice")
+    """Indices of the images to keep, in order, and their labels renumbered by `wanted`."""
     renumber = torch.full((len(known),), -1)
     for label, name in enumerate(wanted):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise WrongUse(
-                f"unknown class {name!r}; "
-                + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}")
-            )
         renumber[list(known).index(name)] = label
     chosen = torch.nonzero(renumber[labels] >= 0)[:, 0]
     kept = renumber[labels[chosen]]
@@ -85,6 +77,20 @@ def choose(
     return chosen, kept
 
 
+def check_classes(name: str, known: Sequence[str], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes to load, all of them by default; WrongUse for an unknown one, a repeated one, or none."""
+    if classes is None:
+        return tuple(known)
+    if len(set(classes)) != len(classes) or not classes:
+        raise WrongUse(f"classes of {name} must name at least one class, and none twice")
+    for wanted in classes:
+        if wanted not in known:
+            near = difflib.get_close_matches(wanted, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known[:20])}"
+            raise WrongUse(f"{name} has no class {wanted!r}; {hint}")
+    return tuple(classes)
+
+
 def _load_embedded(
     entry: DataSet, split: str, image_size: int | None, limit: int | None, classes: Sequence[str] | None
 ) -> ImageSplit:
@@ -95,10 +101,9 @@ def _load_embedded(
         images = torch.from_numpy(arrays[f"{split}_images"])[:, None]
         labels = torch.from_numpy(arrays[f"{split}_labels"]).long()
     in_file = find("fashion_mnist").classes if entry.samples == ("fashion_mnist",) else entry.classes
-    if classes is not None and (strangers := set(classes) - set(entry.classes)):
-        raise WrongUse(f"{entry.name} has no class {min(strangers)!r}; known: {', '.join(entry.classes)}")
-    chosen, kept = choose(labels, in_file, entry.classes if classes is None else classes, limit)
-    facts = _facts(entry, split, classes or entry.classes, file_sha256(path), image_size or images.shape[-1])
+    wanted = check_classes(entry.name, entry.classes, classes)
+    chosen, kept = choose(labels, in_file, wanted, limit)
+    facts = _facts(entry, split, wanted, file_sha256(path), image_size or images.shape[-1])
     return MemorySplit(facts, images[chosen], kept)
 
 
@@ -110,10 +115,11 @@ def _load_cifar10(
     limit: int | None,
     classes: Sequence[str] | None,
 ) -> ImageSplit:
-    pixels, labels, digest = read_cifar10(entry, split, data_root)
-    chosen, kept = choose(labels, entry.classes, classes, limit)
-    facts = _facts(entry, split, classes or entry.classes, digest, image_size or pixels.shape[-1])
-    return MemorySplit(facts, pixels[chosen], kept)
+    source = open_cifar10(entry, split, data_root)
+    wanted = check_classes(entry.name, entry.classes, classes)
+    chosen, kept = choose(source.labels, entry.classes, wanted, limit)
+    facts = _facts(entry, split, wanted, source.sha256, image_size or SIDE)
+    return MemorySplit(facts, source.pixels(chosen), kept)
 
 
 def _load_folders(
@@ -126,8 +132,9 @@ def _load_folders(
 ) -> ImageSplit:
     path = find_split(data_root, split, entry.name)
     source = ClassFolders(path, imagenet_classes() if entry.name == "imagenet" else ())
-    chosen, kept = choose(source.labels, source.classes, classes, limit)
-    facts = _facts(entry, split, classes or source.classes, source.sha256, image_size)
+    wanted = check_classes(entry.name, source.classes, classes)
+    chosen, kept = choose(source.labels, source.classes, wanted, limit)
+    facts = _facts(entry, split, wanted, source.sha256, image_size)
     return FolderSplit(facts, source, chosen, kept, photograph_transform(facts))
 
 
@@ -155,12 +162,12 @@ def imagenet_classes() -> tuple[str, ...]:
     return tuple(ImageNetInfo("imagenet-1k").label_names())
 
 
-def _facts(entry: DataSet, split: str, classes: Sequence[str], sha256: str, image_size: int) -> SplitFacts:
+def _facts(entry: DataSet, split: str, classes: tuple[str, ...], sha256: str, image_size: int) -> SplitFacts:
     return SplitFacts(
         name=entry.name,
         tier=entry.tier,
         split=split,
-        classes=tuple(classes),
+        classes=classes,
         mean=entry.mean,
         std=entry.std,
         sha256=sha256,

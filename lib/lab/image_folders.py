@@ -1,20 +1,24 @@
 """Class-folder images on disk, as folders or as one tar file, through timm's readers with strict errors.
 
-timm's own dataset passes over an unreadable image and serves its neighbour under the same index; here it is an error
-that names the file. Classes are numbered by sorted folder name, as torchvision does (timm sorts "10" after "9").
+timm's own dataset passes over an unreadable image and serves its neighbour under the same index; here it is
+an error that names the file. Classes are numbered by sorted folder name, as torchvision does (timm sorts "10"
+after "9").
 """
 
 import hashlib
 import os
+import tarfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lib.errors import ReproError, WrongUse
+from lib.lab.torchvision_ops import prepare_torchvision
 
 SPLIT_NAMES = {
     "train": ("train",),
@@ -24,10 +28,10 @@ SPLIT_NAMES = {
 
 
 def find_split(data_root: str, split: str, name: str) -> Path:
-    """The folder or tar file of `split` under `data_root`; WrongUse says what was expected and what was found."""
+    """Folder or tar file of `split` under `data_root`; WrongUse says what was expected and found."""
     if not data_root:
         raise WrongUse(
-            f"{name} is not part of the repository: pass data_root, the folder that holds {split}/ or {split}.tar"
+            f"{name} is not part of the repository: pass data_root, which holds {split}/ or {split}.tar"
         )
     root = Path(data_root).expanduser()
     if not root.is_dir():
@@ -52,66 +56,59 @@ def find_split(data_root: str, split: str, name: str) -> Path:
 class ClassFolders:
     """The images under a folder (or in a tar file) of class folders.
 
-    `classes` are the class names in label order, `labels (image,)` their indices, `sha256` a hash of the sorted listing
-    (path and size of every image), which tells one set from another without reading it all.
+    `classes` are the class names in label order, `labels (image,)` their indices, `sha256` a hash of the
+    sorted listing (path and size of every image), which tells one set from another without reading it all.
     """
 
     def __init__(self, path: Path, expected: Sequence[str] = ()) -> None:
         """Lists the images; `expected` classes, if given, must be exactly those found."""
-        self._reader: Any = _open_reader(path)
         self._path = path
-        self._process = os.getpid()
-        listing, names = self._list()
-        found = set(names)
-        self.classes = tuple(expected) or tuple(sorted(found))
-        if expected and found != set(expected):
-            raise WrongUse(_difference(path, found, set(expected)))
-        index = {name: label for label, name in enumerate(self.classes)}
-        self.labels: Tensor = torch.tensor([index[name] for name in names])
-        self.sha256 = hashlib.sha256("\n".join(sorted(listing)).encode()).hexdigest()
+        self._reader: Any = _open_reader(path)
+        names = _names_in_tar(self._reader) if path.is_file() else _names_in_folder(self._reader)
+        for index, name in enumerate(names):
+            if name in ("", "."):
+                found = self.filename(index)
+                raise WrongUse(f"{path}: expected CLASS/IMAGE, found {found} outside any class folder")
+        found_classes = set(names)
+        if path.is_dir():
+            _check_folders(path, found_classes)
+        if expected and found_classes != set(expected):
+            raise WrongUse(_difference(path, found_classes, set(expected)))
+        self.classes = tuple(expected) or tuple(sorted(found_classes))
+        label = {name: index for index, name in enumerate(self.classes)}
+        self.labels: Tensor = torch.tensor([label[name] for name in names])
+        listing = sorted(f"{names[i]}/{self.filename(i)} {self._size(i)}" for i in range(len(names)))
+        self.sha256 = hashlib.sha256("\n".join(listing).encode()).hexdigest()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def image(self, index: int) -> Image.Image:
         """Image `index`, decoded, in RGB; ReproError names the file if it cannot be read."""
-        if os.getpid() != self._process:
-            # A forked worker shares the parent's open tar file and its position: it opens its own.
-            self._reader = _open_reader(self._path)
-            self._process = os.getpid()
         try:
-            stream, _ = self._reader[index]
-            with stream, Image.open(stream) as image:
+            with Image.open(self._open(index)) as image:
                 return image.convert("RGB")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError) as error:
+            where = self._path / self.filename(index)
             raise ReproError(
-                f"{self._path / self.filename(index)} is not a readable image ({error}); restore it from the data set's origin"
+                f"{where} is not a readable image ({error}); restore it from the data set's origin"
             ) from error
 
     def filename(self, index: int) -> str:
         """Path of image `index` inside the folder or tar file."""
         return os.path.normpath(self._reader.filename(index))
 
-    def _list(self) -> tuple[list[str], list[str]]:
-        """Of every image: "path size", and the name of its class."""
-        listing, names = [], []
-        for index in range(len(self._reader)):
-            name = self.filename(index)
-            parts = Path(name).parts
-            if len(parts) < 2 or (len(parts) > 2 and self._path.is_dir()):
-                where = "outside any class folder" if len(parts) < 2 else "in a folder inside a class folder"
-                raise WrongUse(f"{self._path}: expected CLASS/IMAGE, found {name}, which lies {where}")
-            listing.append(f"{name} {self._size(index)}")
-            names.append(parts[-2])
+    def _open(self, index: int) -> Path | BytesIO:
+        """What Pillow opens: the file, or the bytes at the image's place in the tar file.
+
+        timm keeps the tar file open and moves about in it; forked workers would share that one position.
+        """
         if self._path.is_dir():
-            folders = {
-                entry.name
-                for entry in os.scandir(self._path)
-                if entry.is_dir() and not entry.name.startswith(".")
-            }
-            if empty := sorted(folders - set(names)):
-                raise WrongUse(f"{self._path}: class folder without images: {', '.join(empty[:5])}")
-        return listing, names
+            return Path(self._reader.samples[index][0])
+        member, _, inner_tar = self._reader.samples[index]
+        with self._path.open("rb") as stream:
+            stream.seek(member.offset_data + (inner_tar.offset_data if inner_tar is not None else 0))
+            return BytesIO(stream.read(member.size))
 
     def _size(self, index: int) -> int:
         entry = self._reader.samples[index]
@@ -119,18 +116,37 @@ class ClassFolders:
 
 
 def _open_reader(path: Path) -> Any:
-    from lib.lab.torchvision_ops import prepare_torchvision
-
     prepare_torchvision()
     from timm.data.readers import create_reader
     from timm.data.readers.img_extensions import get_img_extensions
 
-    options = {"cache_tarinfo": False} if path.is_file() else {}
+    # By default timm writes its listing of a large tar file beside it; the user's folder stays as it was.
+    in_tar: dict[str, Any] = {"cache_tarinfo": False}
     try:
-        return create_reader("", root=str(path), **options)
+        return create_reader("", root=str(path), **(in_tar if path.is_file() else {}))
+    except tarfile.TarError as error:
+        raise ReproError(f"{path} is not a readable tar file ({error}); fetch it again") from error
     except (RuntimeError, ValueError) as error:
         endings = ", ".join(get_img_extensions())
         raise WrongUse(f"{path}: expected CLASS/IMAGE with images ending in {endings}, found none") from error
+
+
+def _names_in_tar(reader: Any) -> list[str]:
+    return [reader.class_idx_to_name[int(target)] for target in reader.targets]
+
+
+def _names_in_folder(reader: Any) -> list[str]:
+    names = {index: name for name, index in reader.class_to_idx.items()}
+    return [names[target] for _, target in reader.samples]
+
+
+def _check_folders(path: Path, found: set[str]) -> None:
+    """Refuses folders inside class folders and class folders without images."""
+    folders = {entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith(".")}
+    if nested := sorted(found - folders):
+        raise WrongUse(f"{path}: expected CLASS/IMAGE, found images deeper down, in a folder {nested[0]}")
+    if empty := sorted(folders - found):
+        raise WrongUse(f"{path}: class folder without images: {', '.join(empty[:5])}")
 
 
 def _difference(path: Path, found: set[str], expected: set[str]) -> str:

@@ -101,11 +101,11 @@ class ImageSplit(Dataset[tuple[Tensor, int]]):
         augment: Augment | None = None,
         workers: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Goes once through the split in batches of (images (batch, channels, height, width), labels (batch,)).
+        """Goes once through the split: (images (batch, channels, height, width), labels (batch,)).
 
-        With a generator the order is shuffled by it, without one it is the split's own. The last batch may be smaller.
-        `augment` gets a batch and the generator, which it therefore needs. `workers` processes read images from disk;
-        images in memory need none.
+        With a generator the order is shuffled by it, without one it is the split's own. The last batch may be
+        smaller. `augment` gets a batch and the generator, which it therefore needs. `workers` processes read
+        images from disk; images in memory need none.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
@@ -115,8 +115,10 @@ class ImageSplit(Dataset[tuple[Tensor, int]]):
             torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
         )
         seeds = generator or torch.Generator()
-        for images, labels in self._read(order, batch_size, seeds, workers):
-            yield (images if augment is None else augment(images, seeds)), labels
+        batches = self._read(order, batch_size, seeds, workers)
+        if augment is None:
+            return batches
+        return ((augment(images, seeds), labels) for images, labels in batches)
 
 
 class MemorySplit(ImageSplit):
@@ -175,8 +177,7 @@ class FolderSplit(ImageSplit):
             self, batch_size, sampler=order.tolist(), num_workers=workers, generator=seeds
         )
         try:
-            for images, labels in loader:
-                yield images, labels
+            yield from loader
         except ReproError as error:
             # A worker process sends its traceback as the message; the last line is what the user needs.
             last = str(error).strip().splitlines()[-1]

