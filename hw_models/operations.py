@@ -17,12 +17,12 @@ _LISTED: dict[Kind, str] = {
         _native_batch_norm_legit _native_batch_norm_legit_no_training _batch_norm_no_update
         _batch_norm_with_update _fused_rms_norm _weight_norm_interface""",
     "softmax": "_softmax _log_softmax _safe_softmax",
-    "reduction": """mean sum amax amin max min prod any all argmax argmin aminmax var var_mean std std_mean norm
-        linalg_vector_norm cumsum cumprod cummax cummin logsumexp logcumsumexp topk sort
+    "reduction": """mean sum amax amin max min prod any all argmax argmin aminmax var var_mean std
+        std_mean norm linalg_vector_norm cumsum cumprod cummax cummin logsumexp logcumsumexp topk sort
         msort kthvalue median mode count_nonzero nonzero bincount histc unique_consecutive
         _unique2 searchsorted bucketize equal isin""",
-    "elementwise": """hardswish hardsigmoid hardtanh prelu _prelu_kernel rrelu leaky_relu glu masked_fill dropout
-        native_dropout bernoulli normal uniform random exponential randn rand randint
+    "elementwise": """hardswish hardsigmoid hardtanh prelu _prelu_kernel rrelu leaky_relu glu
+        masked_fill dropout native_dropout bernoulli normal uniform random exponential randn rand randint
         randperm randn_like rand_like randint_like multinomial celu elu selu silu mish
         softplus threshold tril triu relu lerp clamp heaviside frac round trunc
         _thnn_fused_lstm_cell _thnn_fused_gru_cell fake_quantize_per_tensor_affine_cachemask

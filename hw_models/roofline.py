@@ -110,11 +110,11 @@ class Estimate:
 def estimate(workload: Workload, device: Device, batch: int = 1, bits: int | None = None) -> Estimate:
     """Roofline latency of `workload` on `device`.
 
-    `batch` times the traced example is processed at once: arithmetic and activations grow with it, weights are
-    read once per operation. `bits` replaces the bit widths of the workload; arithmetic runs at the wider of an
-    operation's weights and activations.
+    `batch` times the traced example is processed at once: arithmetic and activations grow with it, weights
+    are read once per operation. `bits` replaces the bit widths of the workload; arithmetic runs at the wider
+    of an operation's weights and activations.
 
-    Raises DeviceError if the device file lacks a number, HardwareModelError if `batch` or `bits` is below one.
+    Raises DeviceError if the device file lacks a number, HardwareModelError if `batch` or `bits` is below 1.
     """
     if batch < 1:
         raise HardwareModelError(f"batch must be at least 1, got {batch}")

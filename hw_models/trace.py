@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def trace(module: "nn.Module", *example_inputs: Any, bits: int = 32) -> Workload:
     """The workload of one inference of `module` on `example_inputs`, with numbers of `bits` bits.
 
-    Shapes alone are propagated (torch's fake tensors) where the module allows it, which is quick and takes no
-    memory; a module whose course depends on values is computed instead. `execution` and `fallback` of the result
-    say which. The module runs in evaluation mode without gradients, on copies of its parameters and buffers, and
-    is left as it was found. Its own forward hooks run as in any forward pass.
+    Shapes alone are propagated (torch's fake tensors) where the module allows it, which is quick and takes
+    no memory; a module whose course depends on values is computed instead. `execution` and `fallback` of the
+    result say which. The module runs in evaluation mode without gradients, on copies of its parameters and
+    buffers, and is left as it was found. Its own forward hooks run as in any forward pass.
 
     Multiply-accumulates are those of matrix products, convolutions and attention, fused attention counting as
     much as its two products. Operations whose arithmetic is unknown are listed in `uncounted` and raise an

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def untouched(module: "nn.Module") -> Iterator[None]:
     """Restore the attributes of `module` and its submodules on leaving, and the random states of torch.
 
-    A forward pass may count steps, cache masks or append to lists; while tracing it would leave tensors without
-    data behind. Attributes are restored by identity, built-in containers held directly by a module also in
-    their contents. Values inside tensors are not covered: the tracer hands copies to the forward pass.
+    A forward pass may count steps, cache masks or append to lists; while tracing it would leave tensors
+    without data behind. Attributes are restored by identity, built-in containers held directly by a module
+    also in their contents. Values inside tensors are not covered: the tracer hands out copies.
     """
     import torch
 

@@ -57,8 +57,10 @@ class Layer(BaseModel):
 
     @property
     def ops(self) -> int:
-        """Arithmetic operations: two per multiply-accumulate; where there are none, one per element, of those
-        read or those written, whichever are more (a lower bound: an exponential is one too); none for memory."""
+        """Arithmetic operations, two per multiply-accumulate.
+
+        Where there are none: nothing for memory, else one per element read or written, whichever are more
+        (a lower bound, since an exponential counts as one too)."""
         if self.shape:
             return 2 * self.macs
         return 0 if self.kind == "memory" else max(self.input_elements, self.output_elements)
