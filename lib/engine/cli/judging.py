@@ -1,0 +1,178 @@
+"""Verbs that judge: audit, report."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lib.engine.cli.choices import (
+    AsJson,
+    Jobs,
+    MemoryLimit,
+    Problems,
+    Profile,
+    Timeout,
+    check_slugs,
+    limits,
+)
+from lib.engine.cli.console import Column, complain, count, show_json, show_rows, words
+from lib.engine.cli.progress import shown, tell_plan
+
+if TYPE_CHECKING:
+    from lib.engine.audit import AuditResult, PaperAudit, RecordedVerdicts
+    from lib.engine.batch import Event, OnEvent, PlannedRun
+    from lib.engine.verdicts import Verdict
+    from lib.project import Project
+
+PANEL = "Verdicts"
+COLUMNS = (
+    Column("claim", "claim"),
+    Column("verdict", "verdict", show=words, whole=True),
+    Column("paper", "paper"),
+    Column("measured", "measured"),
+    Column("why", "why"),
+)
+
+
+def build() -> typer.Typer:
+    """The verbs of this group."""
+    app = typer.Typer()
+    app.command("audit", rich_help_panel=PANEL)(audit_papers)
+    app.command("report", rich_help_panel=PANEL)(write_report)
+    return app
+
+
+def audit_papers(
+    context: typer.Context,
+    slugs: Annotated[
+        list[str] | None, typer.Argument(metavar="SLUG", help="Papers; all without any.")
+    ] = None,
+    profile: Profile = "smoke",
+    no_run: Annotated[bool, typer.Option("--no-run", help="Judge what is there; run nothing.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the runs as evidence in data/evidence.")
+    ] = False,
+    jobs: Jobs = 1,
+    timeout: Timeout = None,
+    memory: MemoryLimit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run what is missing, then judge every claim."""
+    from lib.engine import audit
+    from lib.engine.parameters import check_profile
+
+    project, problems = context.obj, Problems()
+    chosen: list[str] = []
+    with problems.noted():
+        check_profile(profile)
+    with problems.noted():
+        chosen = check_slugs(project, slugs or (), all_if_none=True)
+    problems.check()
+    with ExitStack() as stack:
+        listeners: list[OnEvent] = []
+
+        def tell(planned: "Sequence[PlannedRun]") -> None:
+            if not no_run:
+                tell_plan(planned)
+                listeners.append(stack.enter_context(shown(planned)))
+
+        def listen(event: "Event") -> None:
+            listeners[0](event)
+
+        result = audit.audit(
+            project,
+            chosen,
+            profile,
+            run_missing=not no_run,
+            record=record,
+            jobs=jobs,
+            limits=limits(jobs, timeout, memory),
+            on_plan=tell,
+            on_event=listen,
+        )
+    if as_json:
+        papers = [audit.as_json(paper) for paper in result.papers]
+        show_json(
+            {"profile": profile, "papers": papers, "site": str(result.site), "exit_code": result.exit_code}
+        )
+    else:
+        _show_audit(project, result)
+    for paper in result.papers:
+        for run in paper.failures:
+            complain(f"{run.run} {run.state}: {run.reason}\nits log: {project.root / run.path / 'log.txt'}")
+    if result.not_run:
+        complain(
+            f"{count(len(result.not_run), 'run')} did not take place; the same command goes on with the rest"
+        )
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def write_report(
+    context: typer.Context,
+    readme: Annotated[
+        bool, typer.Option("--readme", help="Also renew the table of papers in README.md.")
+    ] = False,
+) -> None:
+    """Write the site from the last verdicts; prints its first page."""
+    from lib.engine.report import build_site, update_readme
+
+    print(build_site(context.obj))
+    if readme:
+        print(update_readme(context.obj))
+
+
+def _show_audit(project: "Project", result: "AuditResult") -> None:
+    from lib.engine.cards import load_card
+
+    for paper in result.papers:
+        card = load_card(project.card(paper.slug))
+        statements = {claim.id: claim.statement for claim in card.claims}
+        show_rows(
+            [_row(verdict, statements[verdict.claim]) for verdict in paper.verdicts],
+            COLUMNS,
+            title=f"{paper.slug}: {card.title} ({card.venue}), profile {result.profile}",
+            roomy=True,
+        )
+        for recorded in paper.recorded:
+            _show_recorded(paper, recorded)
+    claims = [verdict for paper in result.papers for verdict in paper.verdicts]
+    print(f"{count(len(result.papers), 'paper')}, {count(len(claims), 'claim')}: {tally(claims)}")
+    for path in result.evidence_written:
+        print(f"evidence: {path}")
+    if result.site:
+        print(result.site)
+
+
+def _show_recorded(paper: "PaperAudit", recorded: "RecordedVerdicts") -> None:
+    """The verdicts on a file of recorded evidence; claims that it cannot settle are only counted."""
+    settled = [verdict for verdict in recorded.verdicts if verdict.state != "not_assessed"]
+    commit = f", commit {recorded.commit[:10]}" if recorded.commit else ""
+    where = f"{recorded.profile}, {recorded.recorded[:10]}{commit}"
+    show_rows(
+        [_row(verdict) for verdict in settled],
+        COLUMNS,
+        title=f"{paper.slug}, recorded earlier in {recorded.file} ({where}): {tally(recorded.verdicts)}",
+    )
+
+
+def _row(verdict: "Verdict", statement: str = "") -> dict[str, Any]:
+    from rich.text import Text
+
+    return {
+        "claim": Text(verdict.claim, style="bold").append(f" {statement}", style="not bold"),
+        "verdict": verdict.state,
+        "paper": verdict.paper,
+        "measured": verdict.measured,
+        "why": f"{verdict.reason} {verdict.command}".strip(),
+    }
+
+
+def tally(verdicts: "Iterable[Verdict]") -> str:
+    """How many verdicts of each kind there are: "3 reproduced, 1 not assessed"."""
+    from lib.engine.verdicts import State
+
+    amounts = Counter(verdict.state for verdict in verdicts)
+    return ", ".join(f"{amounts[state]} {words(state)}" for state in State if amounts[state])

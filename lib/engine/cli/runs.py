@@ -1,0 +1,177 @@
+"""Verbs that look at the store: runs, diff."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lib.engine.cli.choices import AsJson, Problems, check_slugs
+from lib.engine.cli.console import (
+    Column,
+    count,
+    duration,
+    number,
+    say,
+    show_json,
+    show_rows,
+    words,
+)
+from lib.engine.cli.references import Reference, find_run, short_name
+
+if TYPE_CHECKING:
+    from lib.engine.store import Run
+    from lib.project import Project
+
+PANEL = "Runs"
+
+
+def build() -> typer.Typer:
+    """The verbs of this group."""
+    app = typer.Typer()
+    app.command("runs", rich_help_panel=PANEL)(list_runs)
+    app.command("diff", rich_help_panel=PANEL)(diff_runs)
+    return app
+
+
+def list_runs(
+    context: typer.Context,
+    slugs: Annotated[
+        list[str] | None, typer.Argument(metavar="SLUG", help="Only runs of these papers.")
+    ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove failed runs and what interrupted ones left.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every run with its true state."""
+    from lib.engine.store import Store
+
+    project: Project = context.obj
+    if slugs:
+        slugs = check_slugs(project, slugs)
+    if prune:
+        removed = _prune(project, slugs)
+        say(f"removed {count(removed, 'failed or interrupted run')}" if removed else "nothing to remove")
+    runs = [run for run in Store(project).runs() if not slugs or run.slug in slugs]
+    rows = [run_row(run) for run in runs]
+    if as_json:
+        show_json(rows)
+        return
+    if not rows:
+        say("no runs yet; `./repro run SLUG` makes one")
+        return
+    show_rows(
+        rows,
+        [
+            Column("run", "name", whole=True, style="bold"),
+            Column("state", "state", whole=True, show=words),
+            Column("profile", "profile", whole=True),
+            Column("seed", "seed", right=True),
+            Column("took", "seconds", right=True, show=duration, whole=True),
+            Column("finished", "finished", show=lambda text: text[:16].replace("T", " "), whole=True),
+            Column("why", "reason"),
+        ],
+    )
+
+
+def run_row(run: "Run") -> dict[str, Any]:
+    """A run as a row of a table or an entry of JSON."""
+    return {
+        "name": short_name(run),
+        "slug": run.slug,
+        "key": run.key,
+        "state": run.state,
+        "reason": run.reason,
+        "profile": run.profile,
+        "seed": run.seed,
+        "seconds": run.seconds,
+        "finished": run.finished,
+        "path": str(run.path),
+        "parameters": run.parameters,
+        "metrics": {
+            name: {"value": metric.value, "unit": metric.unit} for name, metric in run.metrics.items()
+        },
+    }
+
+
+def diff_runs(context: typer.Context, first: Reference, second: Reference, as_json: AsJson = False) -> None:
+    """Compare two runs: parameters, origin, metrics."""
+    problems, found = Problems(), list["Run"]()
+    for reference in (first, second):
+        with problems.noted():
+            found.append(find_run(context.obj, reference))
+    problems.check()
+    one, two = found
+    parameters = _differences(one.parameters, two.parameters, hidden="run_dir")
+    made_from = _differences(one.components, two.components)
+    metrics = _metric_differences(one, two)
+    if as_json:
+        show_json(
+            {
+                "runs": [run_row(one), run_row(two)],
+                "parameters": parameters,
+                "provenance": made_from,
+                "metrics": metrics,
+            }
+        )
+        return
+    names = (short_name(one), short_name(two))
+    sides = [Column(names[0], "first"), Column(names[1], "second")]
+    state = {"name": "state", "first": one.state, "second": two.state}
+    if one.state != two.state:
+        show_rows([state], [Column("", "name", whole=True, style="bold"), *sides])
+    if parameters:
+        show_rows(parameters, [Column("parameter", "name", whole=True, style="bold"), *sides])
+    if made_from:
+        short = [{key: str(value or "")[:12] for key, value in row.items()} for row in made_from]
+        show_rows(short, [Column("made from", "name", whole=True, style="bold"), *sides])
+    if metrics:
+        show_rows(
+            metrics,
+            [
+                Column("metric", "name", style="bold"),
+                Column(names[0], "first", right=True, show=number),
+                Column(names[1], "second", right=True, show=number),
+                Column("difference", "difference", right=True, show=_signed),
+                Column("unit", "unit"),
+            ],
+        )
+    for what, rows in (("parameters", parameters), ("what they were made from", made_from)):
+        if not rows:
+            say(f"{what}: the same")
+
+
+def _prune(project: "Project", slugs: list[str] | None) -> int:
+    """Remove failed runs and what interrupted ones left, unless somebody works on them; returns how many."""
+    from lib.engine.store import Store, remove_tree
+
+    store, removed = Store(project), 0
+    for run in store.runs():
+        if run.state in ("failed", "interrupted") and (not slugs or run.slug in slugs):
+            with store.locked(run.slug, run.key) as free:
+                if free and run.path.exists():
+                    remove_tree(run.path)
+                    removed += 1
+    return removed
+
+
+def _differences(one: dict[str, Any], two: dict[str, Any], hidden: str = "") -> list[dict[str, Any]]:
+    return [
+        {"name": name, "first": one.get(name), "second": two.get(name)}
+        for name in dict.fromkeys([*one, *two])
+        if name != hidden and one.get(name) != two.get(name)
+    ]
+
+
+def _metric_differences(one: "Run", two: "Run") -> list[dict[str, Any]]:
+    rows = []
+    for name in dict.fromkeys([*one.metrics, *two.metrics]):
+        pair = [run.metrics.get(name) for run in (one, two)]
+        first, second = (metric.value if metric else None for metric in pair)
+        difference = None if first is None or second is None else float(second) - float(first)
+        unit = next(metric.unit for metric in pair if metric)
+        rows.append({"name": name, "first": first, "second": second, "difference": difference, "unit": unit})
+    return rows
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.6g}" if difference else "same"
