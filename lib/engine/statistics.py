@@ -43,8 +43,8 @@ def mean_interval(
 
     The percentile interval is expanded for the small number of values (Hesterberg 2015, "What teachers should
     know about the bootstrap"): with five values the plain one covers about 85 % where it promises 95 %.
-    Values that agree exactly, and a single value, have the interval mean +- `floor`. The same `seed` gives the
-    same interval.
+    Values that agree exactly, and a single value, have the interval mean +- `floor`. The same `seed` gives
+    the same interval.
 
     Raises ValueError without values.
     """
