@@ -166,19 +166,27 @@ class FolderSplit(ImageSplit):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = self._source.image(int(self._chosen[index]))
-        if self.channels == 1:
-            image = image.convert("L")
         return self.transform(image), int(self.labels[index])
 
     def _read(
         self, order: Tensor, batch_size: int, seeds: torch.Generator, workers: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-            self, batch_size, sampler=order.tolist(), num_workers=workers, generator=seeds
+        loader: DataLoader[int] = DataLoader(
+            order.tolist(),  # type: ignore[arg-type]
+            batch_size,
+            num_workers=workers,
+            generator=seeds,
+            collate_fn=self._gather,
         )
+        for batch in loader:
+            if isinstance(batch, ReproError):
+                raise batch
+            yield batch
+
+    def _gather(self, indices: list[int]) -> tuple[Tensor, Tensor] | ReproError:
+        """The batch, or what went wrong: raised in a worker it would arrive as the text of a traceback."""
         try:
-            yield from loader
+            images, labels = zip(*(self[index] for index in indices), strict=True)
         except ReproError as error:
-            # A worker process sends its traceback as the message; the last line is what the user needs.
-            last = str(error).strip().splitlines()[-1]
-            raise ReproError(last.removeprefix("lib.errors.ReproError: ")) from error
+            return error
+        return torch.stack(images), torch.tensor(labels)

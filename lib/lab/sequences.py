@@ -77,6 +77,8 @@ def load_sequences(name: str, split: str, data_root: str = "") -> SequenceSplit:
     every_frame = np.concatenate([utterance for utterance, _ in train])
     mean, std = every_frame.mean(axis=0), every_frame.std(axis=0)
     chosen = train if split == "train" else read_ts(paths[split], UTTERANCES[split])
+    if strangers := {label for _, label in chosen} - set(entry.classes):
+        raise ReproError(f"{paths[split]}: unknown label {min(strangers)!r}")
     frames = torch.zeros(len(chosen), LONGEST, COEFFICIENTS)
     for index, (utterance, _) in enumerate(chosen):
         frames[index, : len(utterance)] = torch.from_numpy((utterance - mean) / std).float()
