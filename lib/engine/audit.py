@@ -199,8 +199,8 @@ def observe(profile: str, runs: Mapping[int, Run | None]) -> Observations:
         if run is None:
             trouble.append(f"the run of seed {seed} never finished")
             continue
-        if run.state != "ok":
-            trouble.append(f"the run of seed {seed} is {run.state} ({run.reason})")
+        if run.state == "failed":
+            trouble.append(f"the run of seed {seed} failed ({run.reason})")
         for metric in run.metrics.values():
             values.setdefault(metric.name, {})[seed] = float(metric.value)
             units[metric.name] = metric.unit

@@ -264,8 +264,7 @@ def _compare_property(claim: PropertyClaim, observations: Observations) -> _Find
     measured = say(interval.low) if one else f"{figure(interval.low)} to {with_unit(interval.high, unit)}"
     measured += f", {seeds_text(len(rows))}" if len(rows) > 1 else ""
     if not failing:
-        scope = f"for all {seeds_text(len(rows))}" if len(rows) > 1 else "exactly as claimed"
-        reason = f"{claim.metric} {paper_text(claim)} holds {scope}: {measured}."
+        reason = f"{claim.metric} is {measured}, as claimed ({paper_text(claim)})."
         return _Finding(State.REPRODUCED, reason, measured, interval, tuple(rows))
     seed, value = next(iter(failing.items()))
     reason = f"{claim.metric} is {say(value)} for seed {seed}, where {paper_text(claim)} was claimed."
@@ -288,8 +287,8 @@ def _paired(claim: Claim, observations: Observations) -> dict[int, tuple[float, 
     names = list(dict.fromkeys(claim.metrics))
     missing = [name for name in names if not observations.values.get(name)]
     if missing:
-        what = f"{'Metric' if len(missing) == 1 else 'Metrics'} {', '.join(missing)}"
-        why = observations.trouble or "the notebook never recorded it"
+        what = f"Metric {missing[0]} is" if len(missing) == 1 else f"Metrics {', '.join(missing)} are"
+        why = observations.trouble or "the notebook did not record it"
         raise _CannotCompare(_sentence(f"{what} missing: {why}"))
     for name in names:
         for seed, value in observations.values[name].items():

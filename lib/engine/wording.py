@@ -16,7 +16,7 @@ def figure(value: float, signed: bool = False) -> str:
         return f"{sign}{int(value):,}"
     magnitude = math.floor(math.log10(abs(value)))
     if magnitude < -4 or magnitude >= 15:
-        return f"{sign}{value:.2e}"
+        return f"{sign}{value:.3g}"
     text = f"{value:,.{max(0, _DIGITS - 1 - magnitude)}f}"
     return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
 
@@ -38,11 +38,13 @@ def seeds_text(count: int) -> str:
 
 
 def quantity(interval: Interval, unit: str, seeds: int, signed: bool = False) -> str:
-    """``2.448 GMAC`` for one seed, ``+1.3 points [0.4, 2.1], 5 seeds`` for several."""
+    """``2.448 GMAC`` for one seed, ``+1.3 points [0.4, 2.1], 5 seeds`` for several that differ."""
     text = with_unit(figure(interval.estimate, signed), unit)
     if seeds == 1:
         return text
-    return f"{text} [{figure(interval.low)}, {figure(interval.high)}], {seeds_text(seeds)}"
+    low, high = figure(interval.low), figure(interval.high)
+    spread = f" [{low}, {high}]" if low != high else ""
+    return f"{text}{spread}, {seeds_text(seeds)}"
 
 
 def paper_text(claim: Claim) -> str:
@@ -65,9 +67,9 @@ def _figure_text(claim: ValueClaim | RatioClaim) -> str:
         return ""
     low, high = claim.paper.ends
     tolerance = ""
-    if claim.tolerance and claim.tolerance.absolute is not None:
+    if claim.tolerance and claim.tolerance.absolute:
         tolerance = f" ± {figure(claim.tolerance.absolute)}"
-    elif claim.tolerance and claim.tolerance.relative is not None:
+    elif claim.tolerance and claim.tolerance.relative:
         tolerance = f" ± {figure(100 * claim.tolerance.relative)} %"
     if low == high:
         if not tolerance.endswith("%"):

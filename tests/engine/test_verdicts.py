@@ -107,7 +107,7 @@ def test_a_missing_metric_is_an_error_that_says_why() -> None:
     observations = Observations("smoke", "run", {}, {}, trouble="seed 0: kernel died")
     verdict = verdict_of(VALUE, observations)
     assert verdict.state is State.ERROR
-    assert verdict.reason == "Metric gmacs missing: seed 0: kernel died."
+    assert verdict.reason == "Metric gmacs is missing: seed 0: kernel died."
 
 
 def test_another_unit_is_an_error() -> None:
