@@ -14,9 +14,7 @@ from lib.errors import ReproError, WrongUse
 from lib.project import REPOSITORY, Project
 
 PROGRAM = "./repro"
-EPILOG = (
-    "Exit codes: 0 good, 1 something failed, 2 wrong use."
-)
+EPILOG = "Exit codes: 0 good, 1 something failed, 2 wrong use."
 
 
 def build_app() -> typer.Typer:

@@ -20,9 +20,7 @@ def build() -> typer.Typer:
     """The verbs of this group."""
     app = typer.Typer()
     app.command("new", rich_help_panel=PANEL)(new_paper)
-    notebooks = typer.Typer(
-        no_args_is_help=True, help="Check notebooks and bring them into normal form."
-    )
+    notebooks = typer.Typer(no_args_is_help=True, help="Check notebooks and bring them into normal form.")
     notebooks.command("check")(check_notebooks)
     notebooks.command("fix")(fix_notebooks)
     app.add_typer(notebooks, name="nb", rich_help_panel=PANEL)

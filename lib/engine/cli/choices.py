@@ -23,7 +23,7 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter; repeat for more."),
 ]
-Jobs = Annotated[int, typer.Option(min=1, help="How many runs at a time.")]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many runs at a time.")]
 Timeout = Annotated[
     float | None,
     typer.Option(min=0.01, metavar="MINUTES", help="Stop a run that takes longer.", show_default=False),

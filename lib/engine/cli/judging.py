@@ -17,7 +17,7 @@ from lib.engine.cli.choices import (
     check_slugs,
     limits,
 )
-from lib.engine.cli.console import Column, complain, count, show_json, show_rows, words
+from lib.engine.cli.console import Column, complain, count, say, show_json, show_rows, words
 from lib.engine.cli.progress import shown, tell_plan
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def write_report(
 
     print(build_site(context.obj))
     if readme:
-        print(update_readme(context.obj))
+        say("README.md renewed" if update_readme(context.obj) else "README.md is up to date")
 
 
 def _show_audit(project: "Project", result: "AuditResult") -> None:

@@ -128,7 +128,7 @@ def run_batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
     csv: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Table of results [default: data/runs/SLUG-results.csv]"),
+        typer.Option(metavar="FILE", help="Where to write the results; else data/runs/SLUG-results.csv."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,0 +1,114 @@
+"""Verbs that run notebooks and look at the runs, on real runs of the toy notebook."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from lib.project import Project
+from tests.commands import repro
+from tests.toy import toy_project
+
+GRID = ("batch", "toy", "-g", "keep_ratio=0.5,0.7", "-p", "pause_s=0")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which the grid was run; tests only read it or add runs of their own."""
+    project = toy_project(tmp_path_factory.mktemp("cli") / "toy")
+    done = repro(project, *GRID, "--jobs", "2")
+    assert done.code == 0, done.err
+    return project
+
+
+def test_a_batch_writes_one_row_a_run_with_units_in_the_header(project: Project) -> None:
+    with (project.runs / "toy-results.csv").open(newline="") as stream:
+        table = list(csv.DictReader(stream))
+    assert sorted(row["keep_ratio"] for row in table) == ["0.5", "0.7"]
+    assert sorted(float(row["kept [percent]"]) for row in table) == [50.0, 70.0]
+
+
+def test_the_same_batch_again_says_why_it_does_nothing(project: Project) -> None:
+    done = repro(project, *GRID)
+    assert done.code == 0
+    assert done.err.count("already done") == 2
+    assert done.last_line == str(project.runs / "toy-results.csv")
+
+
+def test_a_run_prints_its_folder_last(project: Project) -> None:
+    done = repro(project, "run", "toy", "-p", "keep_ratio=0.5", "-p", "pause_s=0")
+    assert done.code == 0
+    assert "already done" in done.err
+    status = json.loads((Path(done.last_line) / "status.json").read_text())
+    assert status["state"] == "ok"
+
+
+def test_a_run_that_fails_says_why_and_exits_with_1(project: Project) -> None:
+    done = repro(project, "run", "toy", "-p", "trouble=1/0", "-p", "pause_s=0")
+    assert done.code == 1
+    assert "ZeroDivisionError" in done.err
+    assert Path(done.last_line).is_dir()
+    pruned = repro(project, "runs", "--prune")
+    assert "removed 1 failed or interrupted run" in pruned.err
+    assert not Path(done.last_line).exists()
+
+
+def test_runs_are_listed_with_state_and_parameters(project: Project) -> None:
+    listed = [run for run in repro(project, "runs", "--json").json if run["state"] == "ok"]
+    assert {run["parameters"]["keep_ratio"] for run in listed} == {0.5, 0.7}
+    assert all(Path(run["path"]).is_dir() for run in listed)
+
+
+def test_an_interrupted_run_is_listed_and_pruned(project: Project) -> None:
+    partial = project.runs / "toy" / ".partial-0123456789abcdef-x"
+    partial.mkdir()
+    assert [
+        run["state"] for run in repro(project, "runs", "--json").json if run["key"].startswith("0123")
+    ] == ["interrupted"]
+    repro(project, "runs", "--prune", "--json").json
+    assert not partial.exists()
+
+
+def test_a_diff_shows_what_differs(project: Project) -> None:
+    first, second = (run["name"] for run in repro(project, "runs", "--json").json if run["state"] == "ok")
+    difference = repro(project, "diff", first, second, "--json").json
+    assert [row["name"] for row in difference["parameters"]] == ["keep_ratio"]
+    assert [row["name"] for row in difference["provenance"]] == ["parameters"]
+    kept = next(row for row in difference["metrics"] if row["name"] == "kept")
+    assert abs(kept["difference"]) == pytest.approx(20)
+
+
+def test_runs_that_do_not_exist_are_told_together(project: Project) -> None:
+    done = repro(project, "diff", "toy/zz", "toy/yy")
+    assert done.code == 2
+    assert "'toy/zz'" in done.err
+    assert "'toy/yy'" in done.err
+
+
+def test_the_beginning_of_several_keys_is_refused(project: Project) -> None:
+    done = repro(project, "rerun", "toy/")
+    assert done.code == 2
+    assert "there is no run" in done.err
+
+
+def test_a_rerun_gives_the_same_metrics(project: Project) -> None:
+    name = repro(project, "runs", "--json").json[0]["name"]
+    done = repro(project, "rerun", name)
+    assert done.code == 0
+    assert "all 3 metrics the same as before" in done.err
+    assert repro(project, "runs", "toy", "--json").json[-1]["name"] == name
+
+
+def test_an_audit_prints_every_verdict_and_the_front_page_last(project: Project) -> None:
+    done = repro(project, "audit")
+    assert done.code == 0, done.err
+    assert "1 paper, 2 claims: 1 reproduced, 1 not assessed" in done.out
+    assert "./repro audit toy --profile small" in " ".join(done.out.split())
+    assert Path(done.last_line) == project.site / "index.html"
+    assert (project.site / "index.html").is_file()
+
+
+def test_an_audit_as_json_prints_nothing_else_on_stdout(project: Project) -> None:
+    audited = repro(project, "audit", "--no-run", "--json").json
+    assert [verdict["claim"] for verdict in audited["papers"][0]["verdicts"]] == ["kept", "order"]
