@@ -112,6 +112,14 @@ def test_range_follows_from_the_ranges_of_the_constants() -> None:
     assert estimated.high_ms == pytest.approx(layer.compute_ms * 2 + 0.002)
 
 
+def test_memory_bound_range_follows_from_the_bandwidth() -> None:
+    slow = toy(launch=1).model_copy(update={"bandwidth": quantity(0.1, "GB/s", low=0.05, high=0.2)})
+    estimated = estimate(linear(rows=1), slow)
+    memory_ms = estimated.layers[0].memory_ms
+    assert estimated.low_ms == pytest.approx(memory_ms / 2 + 0.001)
+    assert estimated.high_ms == pytest.approx(memory_ms * 2 + 0.001)
+
+
 def test_no_range_without_ranges(network: Workload) -> None:
     estimated = estimate(network, toy())
     assert estimated.low_ms == estimated.latency_ms == estimated.high_ms

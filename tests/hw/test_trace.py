@@ -57,6 +57,7 @@ def test_bits_scale_bytes_and_nothing_else() -> None:
         (nn.Conv2d(6, 6, 3, groups=6, padding=1), (1, 6, 5, 5), 25 * 9 * 6, (5, 5)),
         (nn.Conv2d(6, 9, (1, 3), stride=(2, 1), groups=3), (1, 6, 5, 7), 3 * 5 * 3 * 6 * 3, (3, 5)),
         (nn.Conv2d(2, 4, 3, dilation=2), (1, 2, 11, 8), 7 * 4 * 9 * 2 * 4, (7, 4)),
+        (nn.ConvTranspose2d(2, 3, 4, stride=2, padding=1), (1, 2, 5, 5), 25 * 16 * 2 * 3, (10, 10)),
         (nn.Conv1d(4, 6, 5, stride=3), (3, 4, 20), 3 * 6 * 5 * 4 * 6, (6,)),
         (
             nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1, groups=2),
@@ -117,6 +118,12 @@ def test_cross_attention_has_as_many_keys_as_values() -> None:
         torch.randn(1, 2, 11, 8),
     )
     assert workload.macs == 2 * 2 * 5 * 11 * 8
+
+
+def test_every_query_head_works_in_full_when_heads_share_keys() -> None:
+    keys = torch.randn(1, 2, 16, 8)
+    grouped = Call(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True))
+    assert trace(grouped, torch.randn(1, 6, 16, 8), keys, keys).macs == 2 * 6 * 16 * 16 * 8
 
 
 def test_multihead_attention_is_not_hidden_by_the_fast_path() -> None:
@@ -181,6 +188,22 @@ def test_views_cost_nothing_and_copies_cost_bytes() -> None:
     assert trace(Call(lambda x: x.reshape(2, 6).t()), torch.randn(3, 4)).layers == ()
     (copied,) = trace(Call(lambda x: x.t().contiguous()), torch.randn(3, 4)).layers
     assert (copied.kind, copied.ops, copied.activation_bytes) == ("memory", 0, 96)
+
+
+def test_views_made_in_place_cost_nothing() -> None:
+    assert trace(Call(lambda x: x.unsqueeze_(0).squeeze_(0)), torch.randn(3, 4)).layers == ()
+
+
+def test_overwritten_tensor_is_not_read() -> None:
+    (layer,) = trace(Call(lambda x, y: x.copy_(y)), torch.randn(3, 4), torch.randn(3, 4)).layers
+    assert (layer.input_elements, layer.output_elements) == (12, 12)
+
+
+def test_tensor_that_a_module_holds_outside_its_buffers_is_an_input() -> None:
+    held = torch.randn(4, 5)
+    workload = trace(Call(lambda x: x @ held), torch.randn(3, 4))
+    assert (workload.execution, workload.macs) == ("fake", 60)
+    assert workload.layers[0].input_elements == 32
 
 
 def test_expanded_tensor_is_read_once() -> None:
