@@ -3,8 +3,8 @@
 import csv
 import itertools
 import signal
-import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,9 +145,8 @@ def run_all(
     todo = [plan for plan in planned if plan.action == "run"]
     if not todo:
         return []
-    project.runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".stop-", dir=project.runs) as folder:
-        stop = Stop(Path(folder))
+    with Store(project).batch_folder() as folder:
+        stop = Stop(folder)
         tell = on_event or (lambda event: None)
         with _interrupts(stop, tell):
             finished = _through_dask(project, todo, jobs, limits or Limits(), stop, tell)
@@ -209,7 +208,7 @@ def _through_dask(
     full: DiskFull | None = None
     with cluster, Client(cluster) as client:
         waiting: dict[Future, PlannedRun] = {
-            client.submit(execute, project, plan, limits, stop, pure=False, retries=0): plan for plan in todo
+            client.submit(_task, project, plan, limits, stop, pure=False): plan for plan in todo
         }
         seen: dict[str, int] = {}
         while waiting:
@@ -218,21 +217,27 @@ def _through_dask(
                     _tell_progress(Store(project), plan, seen, tell)
                     continue
                 del waiting[future]
-                try:
-                    run = future.result()
-                except DiskFull as error:
-                    full = error
+                outcome = future.result()
+                if isinstance(outcome, DiskFull):
+                    full = outcome
                     stop.ask("finish")
-                except ReproError as error:
-                    tell(Event("refused", plan, message=str(error)))
-                else:
-                    if run is not None:
-                        finished[plan.key] = run
-                        tell(Event("finished", plan, run))
-            threading.Event().wait(POLL_S)
+                elif isinstance(outcome, ReproError):
+                    tell(Event("refused", plan, message=str(outcome)))
+                elif outcome is not None:
+                    finished[plan.key] = outcome
+                    tell(Event("finished", plan, outcome))
+            time.sleep(POLL_S)
     if full:
         raise full
     return finished
+
+
+def _task(project: Project, plan: PlannedRun, limits: Limits, stop: Stop) -> Run | ReproError | None:
+    """`execute`, with an error that the user can mend as its result: Dask would print a traceback."""
+    try:
+        return execute(project, plan, limits, stop)
+    except ReproError as error:
+        return error
 
 
 def _tell_progress(store: Store, plan: PlannedRun, seen: dict[str, int], tell: OnEvent) -> None:

