@@ -217,7 +217,11 @@ def _through_dask(
                     _tell_progress(Store(project), plan, seen, tell)
                     continue
                 del waiting[future]
-                outcome = future.result()
+                try:
+                    outcome = future.result()
+                except BaseException:
+                    stop.ask("kill")
+                    raise
                 if isinstance(outcome, DiskFull):
                     full = outcome
                     stop.ask("finish")
@@ -298,8 +302,8 @@ def _novelty(components: Mapping[str, str], known: Sequence[Run]) -> str:
     same = [run for run in known if run.components.get("parameters") == components["parameters"]]
     if not same:
         return "new parameters"
-    closest = min(reversed(same), key=lambda run: len(changed(run.components, components)))
-    return " and ".join(_WHAT_CHANGED[name] for name in changed(closest.components, components))
+    differences = min((changed(run.components, components) for run in reversed(same)), key=len)
+    return " and ".join(_WHAT_CHANGED[name] for name in differences) or "never finished"
 
 
 def _combinations(grid: Mapping[str, Sequence[object]]) -> Iterator[dict[str, object]]:

@@ -26,6 +26,9 @@ Value = int | float | str | bool | list[int] | list[float] | list[str]
 
 TYPES = ("int", "float", "str", "bool", "list[int]", "list[float]", "list[str]")
 REQUIRED = ("profile", "seed", "device", "run_dir")
+DATA_ROOT = "data_root"
+"""The parameter by which a user gives a folder of data."""
+
 _RESERVED = ("profile", "run_dir")
 _BOOLS = {
     "true": True,
@@ -142,7 +145,7 @@ def resolve(
     for origin, layer in layers:
         for name, given in layer.items():
             if name in _RESERVED:
-                problems.append(f"{slug}: {name!r} is set by the command (--profile), not as a parameter")
+                problems.append(f"{slug}: {name!r} is set by the command, not as a parameter")
             elif name not in declared:
                 problems.append(f"{slug}: no parameter {name!r}{nearest(name, declared)}")
             else:
@@ -159,6 +162,7 @@ def resolve(
     problems += [
         f"{slug}: {problem}" for name in values for problem in _out_of_range(card, name, values[name])
     ]
+    problems += [f"{slug}: {problem}" for problem in _unplaced(values.get(DATA_ROOT, ""))]
     if problems:
         raise WrongUse("\n".join(problems))
     return values
@@ -198,6 +202,13 @@ def _out_of_range(card: "Card", name: str, value: Value) -> list[str]:
         if limits.maximum is not None and isinstance(item, int | float) and item > limits.maximum:
             problems.append(f"{name}={item} is above its maximum {limits.maximum:g}")
     return problems
+
+
+def _unplaced(data_root: Value) -> list[str]:
+    """A relative data_root would mean another folder in the notebook than on the command line."""
+    if not data_root or str(data_root).startswith("~") or Path(str(data_root)).is_absolute():
+        return []
+    return [f"{DATA_ROOT}={data_root} is relative; give it from the root (/...) or from your home (~/...)"]
 
 
 def _parameter_cell(notebook: Path) -> str:

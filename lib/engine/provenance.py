@@ -142,7 +142,7 @@ def _listing(data_root: str) -> list[tuple[str, int]]:
     """Relative name and size of every file under the user's data folder; nothing where none is given."""
     if not data_root:
         return []
-    root = Path(data_root)
+    root = Path(data_root).expanduser()
     found = []
     for folder, _, files in os.walk(root):
         for name in files:
