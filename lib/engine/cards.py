@@ -14,6 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+try:
+    from yaml import CSafeLoader as Loader
+except ImportError:
+    from yaml import SafeLoader as Loader  # type: ignore[assignment]
+
 from lib.engine.claims import PROFILES, CardModel, Claim, Number, Text, Url, text_trap
 from lib.errors import WrongUse
 from lib.project import Project
@@ -202,7 +207,7 @@ def _field_path(location: tuple[int | str, ...]) -> str:
     return path
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _UniqueKeys(Loader):
     """YAML in which a key that stands twice in one mapping is an error, not a silent overwrite."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

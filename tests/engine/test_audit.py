@@ -45,7 +45,7 @@ def finishing(metrics: Callable[[int], Any], state: str = "ok", reason: str = ""
 
 def test_smoke_settles_what_it_may_and_names_the_command_for_the_rest(project: Project) -> None:
     publish_profile(project, "smoke")
-    result = audit(project, ["toy"], run_missing=False)
+    result = audit(project, ["toy"], run_missing=False, write_site=False)
     kept, order = result.papers[0].verdicts
     assert (kept.state, order.state) == (State.REPRODUCED, State.NOT_ASSESSED)
     assert order.command == "./repro audit toy --profile small"
@@ -54,26 +54,26 @@ def test_smoke_settles_what_it_may_and_names_the_command_for_the_rest(project: P
 
 def test_small_settles_the_ordering(project: Project) -> None:
     publish_profile(project, "small")
-    assert audit(project, ["toy"], "small", run_missing=False).exit_code == 0
+    assert audit(project, ["toy"], "small", run_missing=False, write_site=False).exit_code == 0
     assert states(project) == {"kept": "reproduced", "order": "reproduced"}
 
 
 def test_not_reproduced_is_an_honest_answer(project: Project) -> None:
     publish_profile(project, "small", gain=-0.1)
-    assert audit(project, ["toy"], "small", run_missing=False).exit_code == 0
+    assert audit(project, ["toy"], "small", run_missing=False, write_site=False).exit_code == 0
     assert states(project)["order"] == "not_reproduced"
 
 
 def test_a_smoke_audit_keeps_what_current_small_runs_settled(project: Project) -> None:
     publish_profile(project, "smoke")
     publish_profile(project, "small")
-    audit(project, ["toy"], "smoke", run_missing=False)
+    audit(project, ["toy"], "smoke", run_missing=False, write_site=False)
     order = last_verdicts(project, "toy")[1]
     assert (order.state, order.profile) == (State.REPRODUCED, "small")
 
 
 def test_without_runs_and_without_running_nothing_is_assessed(project: Project) -> None:
-    result = audit(project, ["toy"], run_missing=False)
+    result = audit(project, ["toy"], run_missing=False, write_site=False)
     assert result.exit_code == 0
     assert set(states(project).values()) == {"not_assessed"}
     assert "no run of the smoke profile yet" in result.papers[0].verdicts[0].reason
@@ -117,7 +117,7 @@ def test_a_failed_run_is_named_in_the_reason(project: Project, monkeypatch: pyte
 def test_one_failed_seed_leaves_the_others_to_judge(project: Project) -> None:
     for plan in plan_runs(project, ["toy"], "small", {}):
         publish(project, plan, toy_metrics(plan.seed), "failed" if plan.seed == 3 else "ok", "timeout")
-    result = audit(project, [], "small", run_missing=False)
+    result = audit(project, [], "small", run_missing=False, write_site=False)
     assert states(project) == {"kept": "reproduced", "order": "not_assessed"}
     assert [run.seed for run in result.papers[0].failures] == [3]
     assert result.exit_code == 1
@@ -133,10 +133,10 @@ def test_a_run_that_never_came_to_be_is_told(project: Project, monkeypatch: pyte
 
 def test_recorded_evidence_is_judged_apart(project: Project) -> None:
     publish_profile(project, "small")
-    audit(project, ["toy"], "small", run_missing=False, record=True)
+    audit(project, ["toy"], "small", run_missing=False, write_site=False, record=True)
     for run in project.runs.glob("toy/*"):
         run.rename(project.root / f"gone-{run.name}")
-    paper = audit(project, ["toy"], run_missing=False).papers[0]
+    paper = audit(project, ["toy"], run_missing=False, write_site=False).papers[0]
     assert {verdict.state for verdict in paper.verdicts} == {State.NOT_ASSESSED}
     assert [verdict.state for verdict in paper.recorded[0].verdicts] == [State.REPRODUCED] * 2
     assert {verdict.origin for verdict in paper.recorded[0].verdicts} == {"recorded"}
@@ -144,7 +144,7 @@ def test_recorded_evidence_is_judged_apart(project: Project) -> None:
 
 def test_evidence_keeps_what_made_it(project: Project) -> None:
     publish_profile(project, "smoke")
-    (path,) = audit(project, ["toy"], run_missing=False, record=True).evidence_written
+    (path,) = audit(project, ["toy"], run_missing=False, write_site=False, record=True).evidence_written
     entry = json.loads(path.read_text(encoding="utf-8"))
     assert path == project.evidence / "toy" / "smoke.json"
     assert (entry["commit"], entry["machine"]["processor"]) == ("c0ffee", "A Processor")
@@ -153,7 +153,7 @@ def test_evidence_keeps_what_made_it(project: Project) -> None:
 
 def test_nothing_to_record_is_an_error(project: Project) -> None:
     with pytest.raises(ReproError, match="no finished run of profile smoke to record"):
-        audit(project, ["toy"], run_missing=False, record=True)
+        audit(project, ["toy"], run_missing=False, write_site=False, record=True)
 
 
 def test_torn_evidence_is_refused_by_name_before_anything_runs(project: Project) -> None:
@@ -161,18 +161,18 @@ def test_torn_evidence_is_refused_by_name_before_anything_runs(project: Project)
     path.parent.mkdir(parents=True)
     path.write_text('{"slug": "toy"', encoding="utf-8")
     with pytest.raises(WrongUse, match=r"data/evidence/toy/smoke\.json"):
-        audit(project, ["toy"], run_missing=False)
+        audit(project, ["toy"], run_missing=False, write_site=False)
 
 
 def test_the_kept_verdicts_can_be_read_back(project: Project) -> None:
     publish_profile(project, "small")
-    paper = audit(project, ["toy"], "small", run_missing=False, record=True).papers[0]
+    paper = audit(project, ["toy"], "small", run_missing=False, write_site=False, record=True).papers[0]
     assert read_audit(project, "toy") == paper
 
 
 def test_the_kept_json_has_the_documented_shape(project: Project) -> None:
     publish_profile(project, "smoke")
-    paper = audit(project, ["toy"], run_missing=False, record=True).papers[0]
+    paper = audit(project, ["toy"], run_missing=False, write_site=False, record=True).papers[0]
     kept = json.loads((project.runs / "verdicts" / "toy.json").read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(as_json(paper)))
     assert kept["format"] == FORMAT

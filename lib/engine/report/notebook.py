@@ -38,8 +38,10 @@ def mathml(formula: str, block: bool) -> str:
 
     own = (kind for kind in vars(exceptions).values() if isinstance(kind, type))
     unreadable: tuple[type[Exception], ...] = (IndexError, KeyError, ValueError, *own)
+    # The converter knows `split` but not `aligned`, which means the same.
+    known = formula.replace("{aligned}", "{split}")
     try:
-        return str(convert(formula, display="block" if block else "inline"))
+        return str(convert(known, display="block" if block else "inline"))
     except unreadable:
         return f'<code class="tex">{escape(formula)}</code>'
 
