@@ -86,18 +86,25 @@ class OpenRun:
 
     def claims(self) -> Table:
         """The claims of the paper, from its card."""
+        from lib.engine.wording import paper_text, seeds_text
+
         rows = tuple(
             (
                 claim.id,
                 claim.statement,
+                paper_text(claim),
                 claim.where,
                 claim.kind,
                 claim.evidence,
-                f"{claim.needs.profile}, {claim.needs.seeds} seed{'s' if claim.needs.seeds > 1 else ''}",
+                f"{claim.needs.profile}, {seeds_text(claim.needs.seeds)}"
+                if claim.can_settle
+                else "nothing here",
             )
             for claim in self._card().claims
         )
-        return Table(("claim", "the paper says", "where", "kind", "evidence", "settled by"), rows)
+        return Table(
+            ("claim", "the paper says", "in figures", "where", "kind", "evidence", "settled by"), rows
+        )
 
     def verdicts(self) -> Table:
         """Every claim of the card judged on what this run alone has recorded."""
