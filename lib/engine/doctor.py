@@ -118,7 +118,7 @@ def check_kernel(project: Project) -> Check:
     try:
         with tempfile.TemporaryDirectory() as folder:
             manager, client = start_new_kernel(
-                startup_timeout=KERNEL_SECONDS, kernel_name="python3", cwd=folder
+                startup_timeout=KERNEL_SECONDS, kernel_name="python3", cwd=folder, stderr=subprocess.DEVNULL
             )
             reply = client.execute_interactive(
                 "1 + 1", timeout=KERNEL_SECONDS, output_hook=lambda message: None
@@ -170,7 +170,7 @@ def check_samples(project: Project) -> Check:
         return Check("embedded data", "failed", str(error), "mend the manifest")
     wrong = [result for result in found if result.state != "ok"]
     if wrong:
-        detail = "; ".join(f"{result.name}: {result.detail or result.state}" for result in wrong)
+        detail = "; ".join(result.detail or f"{result.name} is {result.state}" for result in wrong)
         return Check("embedded data", "failed", detail, "`./repro data check` says how to mend each")
     return Check("embedded data", "ok", f"{len(found)} samples, all with their SHA-256")
 

@@ -30,13 +30,17 @@ case "$*" in
         echo "$*" >>"$CALLS"
         sleep "${FAKE_SECONDS:-0}"
         if [ -n "${FAKE_PIP_ERROR:-}" ]; then echo "ERROR: $FAKE_PIP_ERROR"; exit 1; fi
-        case "$*" in *--editable*) touch "$home/holds-project" ;; esac ;;
-    *"import lib"*) [ -e "$home/holds-project" ] ;;
+        case "$*" in *--editable*)
+            mkdir -p "$home/$PACKAGES"
+            echo "$ROOT" >"$home/$PACKAGES/__editable__.edgerepro-0.1.0.pth" ;;
+        esac ;;
     *"-m lib"*) PYTHONPATH="$ROOT" exec "$REAL" "$@" ;;
     *ensurepip*) exit "${FAKE_SUITS:-0}" ;;
     *) exec "$REAL" "$@" ;;
 esac
 """
+
+PACKAGES = Path("lib", f"python{sys.version_info.major}.{sys.version_info.minor}", "site-packages")
 
 MAIN = """
 import os, sys
@@ -67,6 +71,7 @@ class Checkout:
             "PATH": f"{self.commands}:/usr/bin:/bin",
             "CALLS": str(self.commands / "calls.txt"),
             "ROOT": str(self.root),
+            "PACKAGES": str(PACKAGES),
             "REAL": sys.executable,
         }
         return dict(os.environ) | own | more
@@ -196,7 +201,15 @@ def test_environment_without_its_python_is_made_again(checkout: Checkout) -> Non
 
 def test_environment_that_lost_the_project_is_mended(checkout: Checkout) -> None:
     checkout.launch()
-    (checkout.root / ".venv" / "holds-project").unlink()
+    shutil.rmtree(checkout.root / ".venv" / PACKAGES)
+    assert checkout.launch().returncode == 0
+    assert len(checkout.calls) == 4
+
+
+def test_environment_whose_python_became_another_version_is_mended(checkout: Checkout) -> None:
+    checkout.launch()
+    packages = checkout.root / ".venv" / PACKAGES
+    packages.parent.rename(packages.parent.with_name("python3.9"))
     assert checkout.launch().returncode == 0
     assert len(checkout.calls) == 4
 
@@ -248,7 +261,7 @@ def test_works_through_symbolic_links(checkout: Checkout, tmp_path: Path) -> Non
 
 def make_environment(prefix: Path, holds: Path) -> None:
     """An environment in which the project at `holds` is installed in editable mode."""
-    packages = prefix / "lib" / "python3.11" / "site-packages"
+    packages = prefix / PACKAGES
     packages.mkdir(parents=True)
     (packages / "__editable__.edgerepro-0.1.0.pth").write_text(f"{holds}\n")
     (prefix / "bin").mkdir()
