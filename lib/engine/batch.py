@@ -148,7 +148,7 @@ def run_all(
     with Store(project).batch_folder() as folder:
         stop = Stop(folder)
         tell = on_event or (lambda event: None)
-        with _interrupts(stop, tell):
+        with _interrupts(stop):
             finished = _through_dask(project, todo, jobs, limits or Limits(), stop, tell)
         if stop.asked("kill"):
             raise KeyboardInterrupt
@@ -211,7 +211,9 @@ def _through_dask(
             client.submit(_task, project, plan, limits, stop, pure=False): plan for plan in todo
         }
         seen: dict[str, int] = {}
+        told: set[str] = set()
         while waiting:
+            _tell_stop(stop, told, tell)
             for future, plan in list(waiting.items()):
                 if not future.done():
                     _tell_progress(Store(project), plan, seen, tell)
@@ -225,12 +227,14 @@ def _through_dask(
                 if isinstance(outcome, DiskFull):
                     full = outcome
                     stop.ask("finish")
+                    told.add("finish")
                 elif isinstance(outcome, ReproError):
                     tell(Event("refused", plan, message=str(outcome)))
                 elif outcome is not None:
                     finished[plan.key] = outcome
                     tell(Event("finished", plan, outcome))
-            time.sleep(POLL_S)
+            if waiting:
+                time.sleep(POLL_S)
     if full:
         raise full
     return finished
@@ -244,6 +248,17 @@ def _task(project: Project, plan: PlannedRun, limits: Limits, stop: Stop) -> Run
         return error
 
 
+def _tell_stop(stop: Stop, told: set[str], tell: OnEvent) -> None:
+    """Tells once of each Ctrl-C; not from the signal's handler, which may interrupt somebody's printing."""
+    for level, event in (
+        ("finish", Event("stopping", message="finishing what runs; Ctrl-C again stops it at once")),
+        ("kill", Event("killing", message="stopping at once")),
+    ):
+        if stop.asked(level) and level not in told:
+            told.add(level)
+            tell(event)
+
+
 def _tell_progress(store: Store, plan: PlannedRun, seen: dict[str, int], tell: OnEvent) -> None:
     cell, cells = store.progress(plan.slug, plan.key)
     if cells and cell != seen.get(plan.key):
@@ -254,19 +269,14 @@ def _tell_progress(store: Store, plan: PlannedRun, seen: dict[str, int], tell: O
 
 
 @contextmanager
-def _interrupts(stop: Stop, tell: OnEvent) -> Iterator[None]:
+def _interrupts(stop: Stop) -> Iterator[None]:
     """While inside, Ctrl-C asks `stop`: once to finish what runs, twice to kill it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def asked(*_: object) -> None:
-        if stop.asked("finish"):
-            stop.ask("kill")
-            tell(Event("killing", message="stopping at once"))
-        else:
-            stop.ask("finish")
-            tell(Event("stopping", message="finishing what runs; Ctrl-C again stops it at once"))
+        stop.ask("kill" if stop.asked("finish") else "finish")
 
     previous = signal.signal(signal.SIGINT, asked)
     try:
