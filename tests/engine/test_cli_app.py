@@ -163,6 +163,14 @@ def test_tests_run_in_pytest_with_the_arguments_passed_on(toy: Project) -> None:
     assert "1 passed" in done.stdout.splitlines()[-1]
 
 
+def test_all_tests_run_when_nothing_is_passed_on(toy: Project) -> None:
+    (toy.root / "test_one.py").write_text("def test_a():\n    pass\n\ndef test_b():\n    pass\n")
+    command = [sys.executable, "-m", "lib", "--project", str(toy.root), "test"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "2 passed" in done.stdout.splitlines()[-1]
+
+
 def test_notebooks_are_checked_and_fixed(toy: Project) -> None:
     notebook = json.loads(toy.notebook("toy").read_text())
     notebook["cells"][1]["execution_count"] = 3

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 PANEL = "This machine"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+MOST_WORKERS = 4
+"""Processes that run all tests; more would crowd the tests that start processes of their own."""
+
 PASSED_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 """Click settings of a verb that hands its arguments to another program."""
 
@@ -63,8 +66,9 @@ def lab(context: typer.Context, arguments: Passed = None) -> None:
 
 
 def run_tests(context: typer.Context, arguments: Passed = None) -> None:
-    """Run the tests; pytest options may follow: test -x -k store"""
-    _become("pytest", arguments or (), context.obj, dict.fromkeys(THREAD_VARIABLES, "1"))
+    """Run all tests, or pytest with what follows: test -x -k store"""
+    everything = ["-n", str(min(processors(), MOST_WORKERS)), "--dist", "loadfile"]
+    _become("pytest", arguments or everything, context.obj, dict.fromkeys(THREAD_VARIABLES, "1"))
 
 
 def bench(
