@@ -170,7 +170,7 @@ def check_samples(project: Project) -> Check:
         return Check("embedded data", "failed", str(error), "mend the manifest")
     wrong = [result for result in found if result.state != "ok"]
     if wrong:
-        detail = "; ".join(result.detail or f"{result.name} is {result.state}" for result in wrong)
+        detail = "; ".join(f"{result.name} is {result.state} ({result.detail})" for result in wrong)
         return Check("embedded data", "failed", detail, "`./repro data check` says how to mend each")
     return Check("embedded data", "ok", f"{len(found)} samples, all with their SHA-256")
 
