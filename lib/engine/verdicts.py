@@ -114,7 +114,7 @@ def judge(
     if profile_rank(observations.profile) < profile_rank(claim.needs.profile):
         return verdict(
             State.NOT_ASSESSED,
-            f"Needs the {claim.needs.profile} profile; this was a {observations.profile} run.",
+            f"Needs the {claim.needs.profile} profile; {observations.profile} is too small to settle it.",
             settling_command(claim, slug),
         )
     if finding is None:
@@ -136,7 +136,7 @@ def judge_without_runs(claim: Claim, profile: str, slug: str) -> Verdict:
     return Verdict(
         claim=claim.id,
         state=State.NOT_ASSESSED,
-        reason=f"There is no run of the {profile} profile yet.",
+        reason=f"There is no current run of the {profile} profile.",
         paper=verdict.paper,
         profile=profile,
         origin="run",
@@ -188,14 +188,20 @@ def _against_figure(
     if claim.paper is None or claim.tolerance is None:
         return _Finding(State.NOT_ASSESSED, "", measured, interval, seeds)
     low, high = claim.tolerance.around(*claim.paper.ends)
-    allowed = paper_text(claim)
+    allowed = f"the paper's {paper_text(claim)}"
     lead = f"{_VERB[claim.evidence]} {with_unit(interval.estimate, unit)}"
     if interval.inside(low, high):
-        return _Finding(State.REPRODUCED, f"{lead} agrees with {allowed}.", measured, interval, seeds)
+        return _Finding(
+            State.REPRODUCED,
+            f"{lead}, {'exactly' if low == high else 'within'} {allowed}.",
+            measured,
+            interval,
+            seeds,
+        )
     if interval.outside(low, high):
         gap = low - interval.estimate if interval.estimate < low else interval.estimate - high
         side = "below" if interval.estimate < low else "above"
-        reason = f"{lead} lies {with_unit(gap, difference_unit(unit))} {side} what {allowed} allows."
+        reason = f"{lead}, {with_unit(gap, difference_unit(unit))} {side} what {allowed} allows."
         return _Finding(State.NOT_REPRODUCED, reason, measured, interval, seeds)
     reason = f"{lead}, but its interval {_ends(interval, unit)} reaches across the edge of {allowed}."
     return _Finding(State.INCONCLUSIVE, reason, measured, interval, seeds)
@@ -261,10 +267,11 @@ def _compare_property(claim: PropertyClaim, observations: Observations) -> _Find
         return ("yes" if value else "no") if truth else with_unit(value, unit)
 
     one = interval.low == interval.high
-    measured = say(interval.low) if one else f"{figure(interval.low)} to {with_unit(interval.high, unit)}"
-    measured += f", {seeds_text(len(rows))}" if len(rows) > 1 else ""
+    said = say(interval.low) if one else f"{figure(interval.low)} to {with_unit(interval.high, unit)}"
+    measured = f"{said}, {seeds_text(len(rows))}" if len(rows) > 1 else said
     if not failing:
-        reason = f"{claim.metric} is {measured}, as claimed ({paper_text(claim)})."
+        scope = f" for all {seeds_text(len(rows))}" if len(rows) > 1 else ""
+        reason = f"{claim.metric} is {said}{scope}, as claimed ({paper_text(claim)})."
         return _Finding(State.REPRODUCED, reason, measured, interval, tuple(rows))
     seed, value = next(iter(failing.items()))
     reason = f"{claim.metric} is {say(value)} for seed {seed}, where {paper_text(claim)} was claimed."

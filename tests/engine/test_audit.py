@@ -76,7 +76,7 @@ def test_without_runs_and_without_running_nothing_is_assessed(project: Project) 
     result = audit(project, ["toy"], run_missing=False, write_site=False)
     assert result.exit_code == 0
     assert set(states(project).values()) == {"not_assessed"}
-    assert "no run of the smoke profile yet" in result.papers[0].verdicts[0].reason
+    assert "no current run of the smoke profile" in result.papers[0].verdicts[0].reason
 
 
 def test_missing_runs_are_run(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

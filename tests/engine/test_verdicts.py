@@ -69,7 +69,7 @@ def test_a_range_with_relative_tolerance_is_widened_at_both_ends() -> None:
 
 def test_a_reason_has_numbers_and_units() -> None:
     reason = verdict_of(VALUE, seen(unit="GMAC", gmacs=2.6)).reason
-    assert reason == "Counted 2.6 GMAC lies 0.5 GMAC above what 2 ± 0.1 GMAC allows."
+    assert reason == "Counted 2.6 GMAC, 0.5 GMAC above what the paper's 2 ± 0.1 GMAC allows."
 
 
 def test_whole_numbers_are_shown_in_full() -> None:
@@ -258,7 +258,7 @@ def test_without_runs_a_claim_is_not_assessed() -> None:
     verdict = judge_without_runs(make(**VALUE), "smoke", "toy")
     assert (verdict.state, verdict.reason) == (
         State.NOT_ASSESSED,
-        "There is no run of the smoke profile yet.",
+        "There is no current run of the smoke profile.",
     )
     assert verdict.command == "./repro audit toy --profile smoke"
 
