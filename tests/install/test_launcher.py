@@ -30,10 +30,8 @@ case "$*" in
         echo "$*" >>"$CALLS"
         sleep "${FAKE_SECONDS:-0}"
         if [ -n "${FAKE_PIP_ERROR:-}" ]; then echo "ERROR: $FAKE_PIP_ERROR"; exit 1; fi
-        case "$*" in *--editable*)
-            mkdir -p "$home/$PACKAGES"
-            echo "$ROOT" >"$home/$PACKAGES/__editable__.edgerepro-0.1.0.pth" ;;
-        esac ;;
+        case "$*" in *--editable*) mkdir -p "$home/$PACKAGES/edgerepro-0.1.0.dist-info" ;; esac ;;
+    *"import lib"*) PYTHONPATH=$(cat "$home/checkout") exec "$REAL" "$@" ;;
     *"-m lib"*) PYTHONPATH="$ROOT" exec "$REAL" "$@" ;;
     *ensurepip*) exit "${FAKE_SUITS:-0}" ;;
     *) exec "$REAL" "$@" ;;
@@ -261,9 +259,8 @@ def test_works_through_symbolic_links(checkout: Checkout, tmp_path: Path) -> Non
 
 def make_environment(prefix: Path, holds: Path) -> None:
     """An environment in which the project at `holds` is installed in editable mode."""
-    packages = prefix / PACKAGES
-    packages.mkdir(parents=True)
-    (packages / "__editable__.edgerepro-0.1.0.pth").write_text(f"{holds}\n")
+    (prefix / PACKAGES / "edgerepro-0.1.0.dist-info").mkdir(parents=True)
+    (prefix / "checkout").write_text(str(holds))
     (prefix / "bin").mkdir()
     (prefix / "bin" / "python").write_text(STAND_IN)
     (prefix / "bin" / "python").chmod(0o755)
@@ -280,7 +277,7 @@ def test_active_environment_with_this_checkout_is_used(
 
 
 def test_active_environment_with_another_checkout_is_not_used(checkout: Checkout, tmp_path: Path) -> None:
-    (tmp_path / "another").mkdir()
+    shutil.copytree(checkout.root / "lib", tmp_path / "another" / "lib")
     make_environment(tmp_path / "active", holds=tmp_path / "another")
     checkout.launch(VIRTUAL_ENV=str(tmp_path / "active"))
     assert len(checkout.calls) == 2
