@@ -127,6 +127,8 @@ def audit(
         raise WrongUse(f"there is no paper in {project.cards}; make one with `./repro new SLUG`")
     profile_rank(profile)
     planned = plan_runs(project, slugs, profile, {})
+    sizes = [name for name in PROFILES if name != profile]
+    others = [plan for name in sizes for plan in plan_runs(project, slugs, name, {})]
     cards = {slug: load_card(project.card(slug)) for slug in dict.fromkeys(slugs)}
     for slug in cards:
         read_evidence(project, slug)
@@ -135,10 +137,6 @@ def audit(
     if run_missing:
         run_all(project, planned, jobs, limits, on_event)
     store = Store(project)
-    others = plan_runs(project, slugs, "smoke", {}) if profile != "smoke" else []
-    others += [
-        plan for name in PROFILES[1:] if name != profile for plan in plan_runs(project, slugs, name, {})
-    ]
     papers, written = [], []
     for slug, card in cards.items():
         found = _found(store, [plan for plan in [*planned, *others] if plan.slug == slug])

@@ -39,6 +39,7 @@ FAMILIES = {
     "hardware": "Hardware",
 }
 _TEMPLATES = Path(__file__).parent / "templates"
+_DRAFT = ".site-draft-"
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,16 @@ def build_site(project: Project) -> Path:
     papers = [Paper(card, read_audit(project, card.slug)) for card in load_cards(project).values()]
     project.cache.mkdir(parents=True, exist_ok=True)
     with FileLock(project.cache / "site.lock"):
-        for left in project.cache.glob("site-*"):
-            remove_tree(left)
-        draft = Path(tempfile.mkdtemp(prefix="site-", dir=project.cache))
+        _remove_drafts(project)
+        draft = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=project.root))
         draft.chmod(0o755)
-        _write_pages(project, papers, draft)
-        old = project.cache / "site-old"
-        if project.site.exists():
-            project.site.rename(old)
-        draft.rename(project.site)
-        if old.exists():
-            remove_tree(old)
+        try:
+            _write_pages(project, papers, draft)
+            if project.site.exists():
+                project.site.rename(project.root / f"{_DRAFT}old")
+            draft.rename(project.site)
+        finally:
+            _remove_drafts(project)
     return project.site / "index.html"
 
 
@@ -113,6 +113,11 @@ def machine_text(machine: Mapping[str, Any]) -> str:
         *machine.get("accelerators", []),
     ]
     return ", ".join(part for part in parts if part) or "unknown machine"
+
+
+def _remove_drafts(project: Project) -> None:
+    for draft in project.root.glob(f"{_DRAFT}*"):
+        remove_tree(draft)
 
 
 def _write_pages(project: Project, papers: list[Paper], folder: Path) -> None:
