@@ -26,7 +26,7 @@ from lib.project import REPOSITORY
 
 @dataclass(frozen=True)
 class Recipe:
-    epochs: int = 60
+    epochs: int = 40
     batch_size: int = 64
     learning_rate: float = 1.0e-3
     weight_decay: float = 0.05

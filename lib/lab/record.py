@@ -86,25 +86,7 @@ class OpenRun:
 
     def claims(self) -> Table:
         """The claims of the paper, from its card."""
-        from lib.engine.wording import paper_text, seeds_text
-
-        rows = tuple(
-            (
-                claim.id,
-                claim.statement,
-                paper_text(claim),
-                claim.where,
-                claim.kind,
-                claim.evidence,
-                f"{claim.needs.profile}, {seeds_text(claim.needs.seeds)}"
-                if claim.can_settle
-                else "nothing here",
-            )
-            for claim in self._card().claims
-        )
-        return Table(
-            ("claim", "the paper says", "in figures", "where", "kind", "evidence", "settled by"), rows
-        )
+        return _claims_table(self._card())
 
     def verdicts(self) -> Table:
         """Every claim of the card judged on what this run alone has recorded."""
@@ -141,6 +123,28 @@ def open_run(slug: str, run_dir: str, seed: int, profile: str) -> OpenRun:
     """The record of this execution of the notebook `slug`; with `run_dir` "" nothing is written to disk."""
     root = os.environ.get(PROJECT_VARIABLE)
     return OpenRun(slug, run_dir, seed, profile, Project(Path(root)) if root else REPOSITORY)
+
+
+def claims_of(slug: str) -> Table:
+    """The claims of the paper `slug`, from its card; for the top of a notebook, before anything runs."""
+    return open_run(slug, run_dir="", seed=0, profile="smoke").claims()
+
+
+def _claims_table(card: "Card") -> Table:
+    rows = tuple(
+        (
+            claim.id,
+            claim.statement,
+            claim.where,
+            claim.kind,
+            claim.evidence,
+            f"{claim.needs.profile}, {claim.needs.seeds} seed{'s' if claim.needs.seeds > 1 else ''}"
+            if claim.can_settle
+            else "nothing here",
+        )
+        for claim in card.claims
+    )
+    return Table(("claim", "the paper says", "where", "kind", "evidence", "settled by"), rows)
 
 
 def _check_name(name: str, what: str) -> None:

@@ -5,7 +5,7 @@ runs the stages in two ways that agree: masked (nothing leaves; for training) an
 gone; for inference). The class token is never pruned. The backbone is used as it is, never copied or patched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,13 +27,22 @@ class TokenStage(nn.Module):
         rule: turns probabilities into decisions at evaluation (training samples them).
         package: whether the patches dropped here leave one package token behind: their mean, weighted by their keep
             probability (soft pruning); otherwise they vanish (hard pruning).
+        sample: training draws decisions from the probabilities, so that gradients reach the selector; otherwise the
+            rule decides then too (for selectors with nothing to learn).
     """
 
-    def __init__(self, selector: Selector, rule: Rule, *, package: bool) -> None:
+    def __init__(self, selector: Selector, rule: Rule, *, package: bool, sample: bool = True) -> None:
         super().__init__()
         self.selector = selector
         self.rule = rule
         self.package = package
+        self.sample = sample
+
+    def decide(self, scores: Tensor, alive: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Decisions `(batch, patches)` from scores of the same shape: sampled while training, else by the rule."""
+        if self.training and self.sample:
+            return gumbel_keep(scores, alive, generator)
+        return self.rule(scores, alive)
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,12 @@ class TokenHost(nn.Module):
     def activate(self, blocks: frozenset[int]) -> None:
         """Use only the stages in front of `blocks`; the others let every token pass (progressive training)."""
         self.active = blocks
+
+    def decide_by(self, rules: Sequence[Rule]) -> "TokenHost":
+        """Replace the stages' rules, in order; returns the host itself."""
+        for stage, rule in zip(self.stages.values(), rules, strict=True):
+            stage.rule = rule
+        return self
 
     def forward(
         self,
@@ -158,7 +173,7 @@ def _masked_stage(
     )
     scores = stage.selector(candidates).view(batch, length)[:, :patches]
     before = seen[:, :patches]
-    keep = gumbel_keep(scores, before, generator) if stage.training else stage.rule(scores, before)
+    keep = stage.decide(scores, before, generator)
     trace = StageTrace(scores, keep)
     dropped = before - keep
     if not stage.training and not dropped.any():
@@ -189,7 +204,7 @@ def _gathered_stage(
     where = (image[patch], position[patch])
     scores = scored.new_zeros(batch, patches).index_put(where, scored[patch])
     alive = scored.new_zeros(batch, patches).index_put(where, scored.new_ones(len(where[0])))
-    keep = stage.rule(scores, alive)
+    keep = stage.decide(scores, alive, generator)
     trace = StageTrace(scores, keep)
     dropped = alive - keep
     if not dropped.any():

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from lib.errors import WrongUse
 from lib.vit.host import Output, TokenHost, TokenStage
-from lib.vit.selectors import Candidates, Count, Rule, Threshold
+from lib.vit.selectors import Candidates, Count, RandomSelector, Rule, Threshold
 from lib.vit.tokens import segment_mean
 
 STAGES_OF_DEIT = (3, 6, 9)
@@ -25,10 +25,11 @@ def _embed(d: int) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU())
 
 
-def _classify(d: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(d, d // 2), nn.GELU(), nn.Linear(d // 2, d // 4), nn.GELU(), nn.Linear(d // 4, 2)
-    )
+def _classify(d: int, prior: float) -> nn.Module:
+    last = nn.Linear(d // 4, 2)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor([prior, 1 - prior]).log())
+    return nn.Sequential(nn.Linear(d, d // 2), nn.GELU(), nn.Linear(d // 2, d // 4), nn.GELU(), last)
 
 
 class AttentionSelector(nn.Module):
@@ -42,19 +43,23 @@ class AttentionSelector(nn.Module):
         share_heads: one pair of networks for all heads, as the released code does (and its logged parameter counts
             show); the paper's text implies one pair per head.
         head_attention: weigh the heads; otherwise they count alike.
+        prior: keep probability before any training, in (0, 1). At one half, as networks start by themselves, the first
+            stages of a short training would drop far more than they are asked to.
 
     Raises:
         WrongUse: head width not a multiple of 4.
     """
 
-    def __init__(self, dim: int, heads: int, *, share_heads: bool = True, head_attention: bool = True) -> None:
+    def __init__(
+        self, dim: int, heads: int, *, share_heads: bool = True, head_attention: bool = True, prior: float = 0.5
+    ) -> None:
         super().__init__()
         if dim % heads or (dim // heads) % 4:
             raise WrongUse(f"the selector needs a head width that is a multiple of 4; got {dim}/{heads}")
         self.heads, self.width = heads, dim // heads
         copies = 1 if share_heads else heads
         self.embed = nn.ModuleList(_embed(self.width) for _ in range(copies))
-        self.classify = nn.ModuleList(_classify(self.width) for _ in range(copies))
+        self.classify = nn.ModuleList(_classify(self.width, prior) for _ in range(copies))
         hidden = max(1, heads // 2)
         self.head_attention = (
             nn.Sequential(nn.Linear(heads, hidden), nn.GELU(), nn.Linear(hidden, heads), nn.Sigmoid())
@@ -86,9 +91,16 @@ def geometric_targets(keep_ratio: float, stages: int) -> tuple[float, ...]:
     return tuple(keep_ratio**k for k in range(1, stages + 1))
 
 
-def kept_patches(targets: Sequence[float], patches: int) -> tuple[int, ...]:
-    """Number of patches that each stage keeps, at least one."""
-    return tuple(max(1, round(rho * patches)) for rho in targets)
+def kept_patches(targets: Sequence[float], patches: int, *, instead_of_packages: bool = False) -> tuple[int, ...]:
+    """Number of patches that each stage keeps: rho_k of all, rounded down as in the released code, at least one.
+
+    Soft pruning carries one package token more after every stage. `instead_of_packages` adds that many patches, so
+    that a hard-pruned network computes on exactly as many tokens.
+    """
+    extra = [k if instead_of_packages and rho < 1 else 0 for k, rho in enumerate(targets, start=1)]
+    rounding = 1.0e-9  # 0.7 ** 2 is a little less than 0.49
+    whole = [max(1, int(rho * patches + rounding)) for rho in targets]
+    return tuple(min(patches, count + more) for count, more in zip(whole, extra, strict=True))
 
 
 def prune(
@@ -97,7 +109,7 @@ def prune(
     *,
     blocks: Sequence[int] = STAGES_OF_DEIT,
     soft: bool = True,
-    fixed_count: bool = False,
+    counts: Sequence[int] | None = None,
     share_heads: bool = True,
     head_attention: bool = True,
 ) -> TokenHost:
@@ -107,8 +119,8 @@ def prune(
         targets: cumulative keep ratios rho_k, one per block, non-increasing. A target of 1 asks for nothing and gets
             no selector, so all ones are the unmodified network.
         soft: dropped patches leave a package token.
-        fixed_count: evaluate with exactly rho_k of the patches in every image; otherwise with every patch whose keep
-            probability reaches one half, so images keep different numbers.
+        counts: evaluate with exactly so many patches in every image, one number per block (see `kept_patches`);
+            without, with every patch whose keep probability reaches one half, so images keep different numbers.
 
     Raises:
         WrongUse: targets and blocks differ in number, or targets out of (0, 1] or increasing.
@@ -117,16 +129,33 @@ def prune(
         raise WrongUse(f"{len(targets)} keep ratios for {len(blocks)} blocks; give one per block")
     if any(not 0 < rho <= 1 for rho in targets) or any(a < b for a, b in zip(targets, targets[1:], strict=False)):
         raise WrongUse(f"keep ratios {list(targets)} must lie in (0, 1] and never increase: they are cumulative")
-    counts = kept_patches(targets, backbone.patch_embed.num_patches)
     heads = backbone.blocks[0].attn.num_heads
+    rules: list[Rule] = [Threshold()] * len(blocks) if counts is None else [Count(count) for count in counts]
     stages = {}
-    for block, rho, count in zip(blocks, targets, counts, strict=True):
+    before = 1.0
+    for block, rho, rule in zip(blocks, targets, rules, strict=True):
         if rho < 1:
             selector = AttentionSelector(
-                backbone.embed_dim, heads, share_heads=share_heads, head_attention=head_attention
+                backbone.embed_dim,
+                heads,
+                share_heads=share_heads,
+                head_attention=head_attention,
+                prior=min(rho / before, 0.99),
             )
-            rule: Rule = Count(count) if fixed_count else Threshold()
+            before = rho
             stages[block] = TokenStage(selector, rule, package=soft)
+    return TokenHost(backbone, stages)
+
+
+def prune_randomly(
+    backbone: nn.Module, counts: Sequence[int], *, blocks: Sequence[int] = STAGES_OF_DEIT, soft: bool = False
+) -> TokenHost:
+    """The control: `counts` patches stay in front of the same blocks, chosen blindly."""
+    stages = {
+        block: TokenStage(RandomSelector(), Count(count), package=soft, sample=False)
+        for block, count in zip(blocks, counts, strict=True)
+        if count < backbone.patch_embed.num_patches
+    }
     return TokenHost(backbone, stages)
 
 

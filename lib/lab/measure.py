@@ -1,0 +1,48 @@
+"""Latency on this host: alternating bursts, so that every contender meets the same disturbances."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds of one call, over all bursts: the smallest, the median and the interquartile range."""
+
+    minimum_s: float
+    median_s: float
+    spread_s: float
+    calls: int
+
+
+@torch.inference_mode()
+def latencies(
+    contenders: Mapping[str, Callable[[], object]], *, rounds: int = 7, burst_s: float = 0.2
+) -> dict[str, Latency]:
+    """Latency of each contender, measured in turns.
+
+    Every round runs one burst of at least `burst_s` seconds (and at least one call) of each contender, after one
+    uncounted call of each. Compare minima or medians of contenders measured together, never across calls.
+    """
+    for call in contenders.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, call in contenders.items():
+            until = time.perf_counter() + burst_s
+            while True:
+                start = time.perf_counter()
+                call()
+                end = time.perf_counter()
+                times[name].append(end - start)
+                if end >= until:
+                    break
+    return {name: _summary(values) for name, values in times.items()}
+
+
+def _summary(values: list[float]) -> Latency:
+    low, middle, high = numpy.percentile(values, (25, 50, 75))
+    return Latency(min(values), float(middle), float(high - low), len(values))

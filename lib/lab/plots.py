@@ -1,0 +1,63 @@
+"""Figures that several notebooks draw: quiet axes, units on every label, one colour per variant."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+COLOURS = ("#3b6fb6", "#d1843c", "#5c9e5f", "#a95aa1", "#7f7f7f")
+
+
+def plain(axes: Axes, *, x: str, y: str, title: str = "") -> Axes:
+    """`axes` with labels (`x`, `y`: quantity and unit), a light grid and no box."""
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return axes
+
+
+def kept_patches(
+    images: NDArray[Any], keeps: Sequence[NDArray[Any]], grid: tuple[int, int], *, titles: Sequence[str]
+) -> Figure:
+    """A row per image: the image, then what each stage left of it; dropped patches are dimmed and tinted.
+
+    `images (n, height, width)` in [0, 1]; each of `keeps` is `(n, patches)` with 1 for kept; `grid` is rows by columns.
+    """
+    count, columns = len(images), 1 + len(keeps)
+    figure, axes = plt.subplots(count, columns, figsize=(1.5 * columns, 1.5 * count), squeeze=False)
+    patch = (images.shape[1] // grid[0], images.shape[2] // grid[1])
+    for row in range(count):
+        picture = numpy.repeat(images[row][..., None], 3, -1)
+        for column in range(columns):
+            shown = picture
+            if column:
+                mask = numpy.kron(keeps[column - 1][row].reshape(grid), numpy.ones(patch))[..., None]
+                shown = picture * mask + (0.35 * picture + numpy.array([0.45, 0.2, 0.15])) * (1 - mask)
+            axes[row, column].imshow(shown.clip(0, 1), interpolation="nearest")
+            axes[row, column].axis("off")
+            if row == 0:
+                axes[row, column].set_title(titles[column], fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def bars(
+    groups: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", decimals: int = 2
+) -> Figure:
+    """Grouped bars: a cluster per key of `groups`, in it a bar per variant, its value written above."""
+    variants = list(dict.fromkeys(name for values in groups.values() for name in values))
+    figure, axes = plt.subplots(figsize=(2.2 + 1.5 * len(groups), 3.2))
+    width = 0.8 / len(variants)
+    for index, name in enumerate(variants):
+        heights = [values.get(name, numpy.nan) for values in groups.values()]
+        places = numpy.arange(len(groups)) + (index - (len(variants) - 1) / 2) * width
+        drawn = axes.bar(places, heights, width * 0.92, label=name, color=COLOURS[index % len(COLOURS)])
+        axes.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
+    axes.set_xticks(range(len(groups)), list(groups))
+    plain(axes, x="", y=y, title=title).legend(fontsize=8, frameon=False)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,42 @@
+"""What token pruning saves in arithmetic, counted on the executed network and split into backbone and selectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from hw_models import Workload, trace
+from lib.vit.spvit import STAGES_OF_DEIT, kept_patches, prune
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Multiply-accumulates of one image: dense, and after pruning in `backbone` and `selectors`."""
+
+    dense: int
+    backbone: int
+    selectors: int
+
+    @property
+    def selector_share(self) -> float:
+        """Selectors over the dense network, in percent."""
+        return 100 * self.selectors / self.dense
+
+
+def split(workload: Workload) -> tuple[int, int]:
+    """MACs of a traced token host: (backbone, selectors)."""
+    selectors = sum(layer.macs for layer in workload.layers if layer.name.startswith("stages"))
+    return workload.macs - selectors, selectors
+
+
+def cost(
+    backbone: nn.Module, targets: Sequence[float], image_size: int = 224, *, blocks: Sequence[int] = STAGES_OF_DEIT
+) -> Cost:
+    """Cost of `backbone` on one image of `image_size` pixels with SPViT stages of cumulative keep ratios `targets`."""
+    channels = next(module.in_channels for module in backbone.modules() if isinstance(module, nn.Conv2d))
+    image = torch.zeros(1, channels, image_size, image_size)
+    dense = trace(backbone, image).macs
+    counts = kept_patches(targets, backbone.patch_embed.num_patches)
+    host = prune(backbone, targets, blocks=blocks, counts=counts).eval()
+    return Cost(dense, *split(trace(host, image)))

@@ -1,0 +1,82 @@
+"""The experiment that the token papers share: variants of one dense network, trained alike, compared at equal cost."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from lib.errors import WrongUse
+from lib.lab.backbones import build, trained_small_vit
+from lib.lab.compute import seeded
+from lib.lab.datasets import ImageSplit, load
+from lib.lab.train import accuracy
+from lib.vit.finetune import Recipe, Step, finetune
+from lib.vit.host import TokenHost
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A trained dense network and the data it is pruned on."""
+
+    dense: nn.Module
+    train: ImageSplit
+    test: ImageSplit
+
+    def copy(self) -> nn.Module:
+        """The dense network with weights of its own."""
+        return copy.deepcopy(self.dense)
+
+
+def prepare(
+    backbone: str, dataset: str, data_root: str, device: torch.device, *, images: int, test_images: int
+) -> Bench:
+    """The small ViT with its committed weights on embedded images, or an ImageNet network with timm's weights.
+
+    `images` and `test_images` limit the embedded sets; ImageNet is used whole.
+
+    Raises:
+        WrongUse: the backbone has no trained weights for this data set.
+        ReproError: weights or data are missing.
+    """
+    if (backbone == "small_vit") != (dataset == "fashion_mnist"):
+        raise WrongUse(
+            f"no trained weights of {backbone} for {dataset}: use small_vit with fashion_mnist, "
+            "or deit_t, deit_s, deit_b with imagenet and data_root"
+        )
+    if dataset == "fashion_mnist":
+        dense = trained_small_vit()
+        train, test = load(dataset, "train", limit=images), load(dataset, "test", limit=test_images)
+    else:
+        train, test = load(dataset, "train", data_root=data_root), load(dataset, "val", data_root=data_root)
+        dense = build(backbone, pretrained=True)
+    return Bench(dense.to(device), train, test)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A trained variant: its network, its history and its test accuracy in percent."""
+
+    name: str
+    host: TokenHost
+    history: Sequence[Step]
+    accuracy: float
+
+
+def train_arm(
+    name: str, host: TokenHost, bench: Bench, targets: Sequence[float], recipe: Recipe, seed: int
+) -> Arm:
+    """Fine-tune `host` against the dense network of `bench` and test it by gathered execution."""
+    host.to(next(bench.dense.parameters()).device)
+    generator = seeded(seed)
+    history: list[Step] = []
+    with tqdm(desc=name, unit="step", leave=False) as bar:
+        for step in finetune(host, bench.dense, bench.train, targets, recipe, generator):
+            history.append(step)
+            bar.total = step.total
+            bar.set_postfix(loss=f"{step.loss:.3f}")
+            bar.update()
+    score = accuracy(host, bench.test, generator=torch.Generator().manual_seed(seed))
+    return Arm(name, host, history, 100 * score)

@@ -1,0 +1,95 @@
+"""Where to put selectors, and how much each should drop, so that a device meets its latency (SPViT section 3.5).
+
+The released code holds no latency table and no search; the published outline is a table from keep ratio to block
+latency and an insertion of selectors from the last block towards the front. The procedure here is that outline made
+concrete; its constants are arguments.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from lib.errors import WrongUse
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """Milliseconds of one block at each keep ratio, on one device; ratios fall from 1."""
+
+    device: str
+    ratios: tuple[float, ...]
+    block_ms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ratios) != len(self.block_ms) or len(self.ratios) < 2:
+            raise WrongUse("a latency table needs one latency per keep ratio, and at least two")
+        if self.ratios[0] != 1 or list(self.ratios) != sorted(set(self.ratios), reverse=True):
+            raise WrongUse(f"keep ratios {list(self.ratios)} must fall from 1")
+
+    def block(self, ratio: float) -> float:
+        """Milliseconds of a block that holds `ratio` of the patches, interpolated linearly."""
+        return float(numpy.interp(ratio, self.ratios[::-1], self.block_ms[::-1]))
+
+    def network(self, stages: Mapping[int, float], blocks: int) -> float:
+        """Milliseconds of `blocks` blocks under `stages`: block -> cumulative keep ratio from there on."""
+        ratio, total = 1.0, 0.0
+        for block in range(blocks):
+            ratio = stages.get(block, ratio)
+            total += self.block(ratio)
+        return total
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Chosen `stages` (block -> cumulative keep ratio), their latency, and whether the budget is `met`."""
+
+    stages: dict[int, float]
+    latency_ms: float
+    accuracy: float
+    met: bool
+
+
+def choose_stages(
+    table: LatencyTable,
+    blocks: int,
+    budget_ms: float,
+    accuracy: Callable[[Mapping[int, float]], float],
+    *,
+    ratios: Sequence[float],
+    first_block: int = 3,
+    largest_drop: float = 0.005,
+    merge_below: float = 0.085,
+) -> Plan:
+    """Insert stages from the last block towards `first_block` until the network fits in `budget_ms`.
+
+    In front of each block the smallest of `ratios` is taken with which `accuracy(stages)` stays within
+    `largest_drop` of the dense accuracy; stages behind it keep at most as much. Then neighbours whose ratios differ
+    by less than `merge_below` become one stage, the earlier one. The plan says whether the budget was met: a budget
+    that accuracy does not allow is not forced.
+    """
+    if not 0 < budget_ms:
+        raise WrongUse(f"the latency budget must be positive, not {budget_ms} ms")
+    dense = accuracy({})
+    stages: dict[int, float] = {}
+    for block in reversed(range(first_block, blocks)):
+        for ratio in sorted(ratios):
+            candidate = {block: ratio} | {later: min(r, ratio) for later, r in stages.items()}
+            if accuracy(candidate) >= dense - largest_drop:
+                stages = candidate
+                break
+        if table.network(stages, blocks) <= budget_ms:
+            break
+    merged = merge(stages, merge_below)
+    latency = table.network(merged, blocks)
+    return Plan(merged, latency, accuracy(merged), latency <= budget_ms)
+
+
+def merge(stages: Mapping[int, float], below: float) -> dict[int, float]:
+    """`stages` without those whose keep ratio is less than `below` under that of the stage before them."""
+    merged: dict[int, float] = {}
+    ratio = 1.0
+    for block in sorted(stages):
+        if ratio - stages[block] >= below:
+            ratio = merged[block] = stages[block]
+    return merged
