@@ -61,3 +61,29 @@ def bars(
     plain(axes, x="", y=y, title=title).legend(fontsize=8, frameon=False)
     figure.tight_layout()
     return figure
+
+
+def curves(
+    lines: Mapping[str, Sequence[float]],
+    places: Sequence[float] | None = None,
+    *,
+    x: str,
+    y: str,
+    reference: Sequence[float] | float | None = None,
+    reference_name: str = "reference",
+    axes: Axes | None = None,
+) -> Figure:
+    """A line per variant over `places` (0, 1, 2 ... if none), and a dotted grey `reference` (a line or a level)."""
+    if axes is None:
+        _, axes = plt.subplots(figsize=(6, 3.2))
+    for index, (name, values) in enumerate(lines.items()):
+        where = range(len(values)) if places is None else places
+        axes.plot(where, values, label=name, color=COLOURS[index % len(COLOURS)], marker="o" if places else None)
+    if isinstance(reference, int | float):
+        axes.axhline(reference, color="grey", linestyle=":", label=reference_name)
+    elif reference is not None:
+        axes.plot(places or range(len(reference)), reference, color="grey", linestyle=":", label=reference_name)
+    plain(axes, x=x, y=y).legend(fontsize=8, frameon=False)
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure

@@ -13,6 +13,7 @@ from lib.lab.backbones import build, trained_small_vit
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit, load
 from lib.lab.train import accuracy
+from lib.vit import spvit
 from lib.vit.finetune import Recipe, Step, finetune
 from lib.vit.host import TokenHost
 
@@ -80,3 +81,15 @@ def train_arm(
             bar.update()
     score = accuracy(host, bench.test, generator=torch.Generator().manual_seed(seed))
     return Arm(name, host, history, 100 * score)
+
+
+def soft_accuracies(bench: Bench, keep_ratios: Sequence[float], recipe: Recipe, seed: int) -> dict[float, float]:
+    """Test accuracy in percent of SPViT's soft variant, trained at each of `keep_ratios` from the same start."""
+    patches = bench.dense.patch_embed.num_patches
+    result = {}
+    for keep_ratio in keep_ratios:
+        seeded(seed)
+        targets = spvit.geometric_targets(keep_ratio, 3)
+        host = spvit.prune(bench.copy(), targets, counts=spvit.kept_patches(targets, patches))
+        result[keep_ratio] = train_arm(f"keep {keep_ratio}", host, bench, targets, recipe, seed).accuracy
+    return result

@@ -1,5 +1,6 @@
 """What decides about tokens: scores from a selector, then a rule that turns scores into who stays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -69,6 +70,23 @@ class Count:
     def __call__(self, scores: Tensor, alive: Tensor) -> Tensor:
         best = scores.masked_fill(alive == 0, -torch.inf).topk(min(self.keep, scores.shape[1]), dim=1).indices
         return torch.zeros_like(scores).scatter(1, best, 1.0) * alive
+
+
+def calibrated(scores: Sequence[Tensor], keeps: Sequence[Tensor], targets: Sequence[float]) -> list[Threshold]:
+    """Thresholds under which a batch as a whole keeps `targets` of its patches, while its images may differ.
+
+    `scores` and `keeps`, `(images, patches)` each, are those of consecutive stages on a calibration batch; `targets`
+    are cumulative. A short training leaves probabilities near their prior, where the threshold of one half would keep
+    all or nothing.
+    """
+    thresholds = []
+    alive = torch.ones_like(keeps[0])
+    for stage_scores, keep, rho in zip(scores, keeps, targets, strict=True):
+        share = rho * alive.numel() / float(alive.sum())
+        values = stage_scores[alive > 0]
+        thresholds.append(Threshold(float(values.quantile(min(1.0, max(0.0, 1 - share))))))
+        alive = keep
+    return thresholds
 
 
 def gumbel_keep(scores: Tensor, alive: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,8 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
+import torch
+from torch import nn
 
+from hw_models import estimate, load_device, trace
 from lib.errors import WrongUse
+from lib.lab.measure import latencies
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,24 @@ class LatencyTable:
             ratio = stages.get(block, ratio)
             total += self.block(ratio)
         return total
+
+
+def latency_tables(
+    block: nn.Module, width: int, patches: int, ratios: Sequence[float], devices: Sequence[str]
+) -> dict[str, LatencyTable]:
+    """Tables of `block` at batch 1: measured on "this machine", and modelled at 16 bits on each of `devices`.
+
+    Measured latencies are made monotone from the left: a block does not get slower by losing tokens, noise does that.
+    """
+    inputs = {ratio: torch.zeros(1, 1 + int(ratio * patches), width) for ratio in ratios}
+    timed = latencies({str(ratio): lambda x=x: block(x) for ratio, x in inputs.items()}, rounds=5, burst_s=0.05)
+    measured = numpy.minimum.accumulate([1e3 * timed[str(ratio)].minimum_s for ratio in ratios])
+    tables = {"this machine": LatencyTable("this machine", tuple(ratios), tuple(measured.tolist()))}
+    work = [trace(block, x) for x in inputs.values()]
+    for name in devices:
+        modelled = tuple(estimate(workload, load_device(name), bits=16).latency_ms for workload in work)
+        tables[name] = LatencyTable(name, tuple(ratios), modelled)
+    return tables
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,18 @@ def segment_mean(values: Tensor, weight: Tensor, image: Tensor, images: int) -> 
     return total / mass.clamp(min=torch.finfo(values.dtype).tiny)
 
 
+def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
+    """How far `package (batch, dim)` lies outside the bounding box of the tokens it was made of; 0 if inside.
+
+    Those are the rows of `values (batch, tokens, dim)` with a positive `weight (batch, tokens)`. A convex combination
+    cannot leave the box.
+    """
+    absent = (weight <= 0)[..., None]
+    highest = values.masked_fill(absent, -torch.inf).amax(1)
+    lowest = values.masked_fill(absent, torch.inf).amin(1)
+    return float(torch.maximum(package - highest, lowest - package).clamp(min=0).max())
+
+
 def masked_attention(attention: "Attention", x: Tensor, policy: Tensor, eps: float) -> Tensor:
     """Attention output `(batch, length, dim)` of `x` in which tokens with `policy (batch, length)` 0 are not seen.
 

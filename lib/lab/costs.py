@@ -1,0 +1,34 @@
+"""Three costs side by side, as every efficiency claim here shows them: operations, modelled latency, measured latency."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from hw_models import estimate, load_device, trace
+from lib.lab.measure import latencies
+
+
+def relative_costs(
+    dense: nn.Module,
+    pruned: nn.Module,
+    example: Tensor,
+    *,
+    devices: Sequence[str] = ("adreno_640", "zcu102"),
+    batches: Sequence[int] = (1, 32),
+    bits: int = 16,
+) -> dict[str, float]:
+    """`pruned` over `dense` on `example (1, ...)`, by kind of cost; 1 is no gain.
+
+    Operations are counted; latency is modelled at `bits` bits on each of `devices` by the roofline of hw_models, and
+    measured on this machine in float32 at each of `batches`, both networks in alternating bursts.
+    """
+    work = [trace(model, example) for model in (pruned, dense)]
+    costs = {"operations": work[0].macs / work[1].macs}
+    for name in devices:
+        modelled = [estimate(workload, load_device(name), bits=bits).latency_ms for workload in work]
+        costs[f"modelled {name}"] = modelled[0] / modelled[1]
+    for batch in batches:
+        images = example.expand(batch, *example.shape[1:]).contiguous()
+        times = latencies({"pruned": lambda x=images: pruned(x), "dense": lambda x=images: dense(x)}, burst_s=0.1)
+        costs[f"measured batch {batch}"] = times["pruned"].minimum_s / times["dense"].minimum_s
+    return costs
