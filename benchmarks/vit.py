@@ -1,7 +1,7 @@
 """Dense timm DeiT-S against the same network losing tokens: does the saved arithmetic become saved time?
 
-Random weights (time does not depend on them), the keep ratios of SPViT's fact sheet, batch 1 and 32, both sides in one
-process in alternating bursts. `real` says which part of the MAC reduction became time reduction:
+Random weights (time does not depend on them), the keep ratios of SPViT's fact sheet, batch 1 and 32, both
+sides in one process in alternating bursts. `real` says which part of the MAC reduction became time reduction:
 (1 - time ratio) / (1 - MAC ratio).
 """
 
@@ -26,10 +26,11 @@ TARGETS = {
     "0.617/0.369/0.137": (0.617, 0.369, 0.137),
 }
 IMAGES_DIFFER = "0.7/0.49/0.343, images differ"
+OUTPUT = REPOSITORY.cache / "bench" / "vit.json"
 
 
 class _UnequalCounts:
-    """A rule under which the images of a batch keep different numbers of patches, `spread` around the target."""
+    """A rule under which the images of a batch keep different numbers of patches, spread around `keep`."""
 
     def __init__(self, keep: int, spread: float) -> None:
         self.keep, self.spread = keep, spread
@@ -48,10 +49,10 @@ def contenders(batch: int) -> dict[str, torch.nn.Module]:
     models: dict[str, torch.nn.Module] = {"dense": build("deit_s")}
     images = torch.randn(min(batch, 4), 3, 224, 224)
     for name, targets in (*TARGETS.items(), (IMAGES_DIFFER, TARGETS["0.7/0.49/0.343"])):
-        host = prune(build("deit_s"), targets, counts=kept_patches(targets, 196)).eval()
+        counts = kept_patches(targets, 196)
+        host = prune(build("deit_s"), targets, counts=counts).eval()
         if name == IMAGES_DIFFER:
-            for stage in host.stages.values():
-                stage.rule = _UnequalCounts(stage.rule.keep, 0.4)
+            host.decide_by([_UnequalCounts(count, 0.4) for count in counts])
         with torch.inference_mode():
             torch.testing.assert_close(
                 host(images).logits, host(images, execution="masked").logits, rtol=1e-3, atol=1e-4
@@ -91,7 +92,7 @@ def measure(batch: int, rounds: int) -> list[dict[str, float | str | int]]:
 def main(
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
     rounds: Annotated[int, typer.Option(min=1, help="alternating rounds")] = 9,
-    output: Annotated[Path, typer.Option(help="where the JSON goes")] = REPOSITORY.cache / "bench" / "vit.json",
+    output: Annotated[Path, typer.Option(help="where the JSON goes")] = OUTPUT,
 ) -> None:
     """Measure DeiT-S with and without token pruning."""
     torch.set_num_threads(threads)
@@ -109,7 +110,11 @@ def main(
             f"{row['spread']:.2f}",
             f"{100 * float(row['real']):.0f} %",
         )
-    machine = {"processor": platform.processor() or platform.machine(), "threads": threads, "torch": torch.__version__}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     Console().print(table)

@@ -20,7 +20,7 @@ def save_state(
     generator: torch.Generator,
     facts: dict[str, Any],
 ) -> None:
-    """Write weights, optimiser moments and generator to `path`; `facts` (JSON) say where the training stands."""
+    """Write weights, optimiser moments and generator to `path`; `facts` (JSON) say how far training is."""
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
@@ -45,7 +45,9 @@ def load_state(
         with safe_open(path, framework="pt") as file:
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-        weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        weights = {
+            name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
+        }
         model.load_state_dict(weights)
         state: dict[int, dict[str, torch.Tensor]] = {}
         for name, value in tensors.items():
@@ -55,5 +57,7 @@ def load_state(
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         generator.set_state(tensors["generator"])
     except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ReproError(f"training state {path} is truncated or of another model; delete it to start over") from error
+        raise ReproError(
+            f"training state {path} is truncated or of another model; delete it to start over"
+        ) from error
     return facts

@@ -23,7 +23,7 @@ def device_named(name: str) -> torch.device:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator for data order and sampling; also seeds the libraries whose layers draw from global state."""
+    """A generator for data order and sampling; also seeds the libraries that draw from global state."""
     random.seed(seed)
     numpy.random.seed(seed)  # noqa: NPY002  (timm's augmentation draws from numpy's global generator)
     torch.manual_seed(seed)

@@ -1,6 +1,7 @@
-"""Three costs side by side, as every efficiency claim here shows them: operations, modelled latency, measured latency."""
+"""The three costs that every efficiency claim shows: operations, modelled latency, measured latency."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -19,8 +20,9 @@ def relative_costs(
 ) -> dict[str, float]:
     """`pruned` over `dense` on `example (1, ...)`, by kind of cost; 1 is no gain.
 
-    Operations are counted; latency is modelled at `bits` bits on each of `devices` by the roofline of hw_models, and
-    measured on this machine in float32 at each of `batches`, both networks in alternating bursts.
+    Operations are counted; latency is modelled at `bits` bits on each of `devices` by the roofline of
+    hw_models, and measured on this machine in float32 at each of `batches`, both networks in alternating
+    bursts.
     """
     work = [trace(model, example) for model in (pruned, dense)]
     costs = {"operations": work[0].macs / work[1].macs}
@@ -29,6 +31,6 @@ def relative_costs(
         costs[f"modelled {name}"] = modelled[0] / modelled[1]
     for batch in batches:
         images = example.expand(batch, *example.shape[1:]).contiguous()
-        times = latencies({"pruned": lambda x=images: pruned(x), "dense": lambda x=images: dense(x)}, burst_s=0.1)
+        times = latencies({"pruned": partial(pruned, images), "dense": partial(dense, images)}, burst_s=0.1)
         costs[f"measured batch {batch}"] = times["pruned"].minimum_s / times["dense"].minimum_s
     return costs

@@ -24,8 +24,8 @@ def latencies(
 ) -> dict[str, Latency]:
     """Latency of each contender, measured in turns.
 
-    Every round runs one burst of at least `burst_s` seconds (and at least one call) of each contender, after one
-    uncounted call of each. Compare minima or medians of contenders measured together, never across calls.
+    Every round runs one burst of at least `burst_s` seconds (and at least one call) of each contender, after
+    one uncounted call of each. Compare minima or medians of contenders measured together, never across calls.
     """
     for call in contenders.values():
         call()

@@ -25,7 +25,8 @@ def kept_patches(
 ) -> Figure:
     """A row per image: the image, then what each stage left of it; dropped patches are dimmed and tinted.
 
-    `images (n, height, width)` in [0, 1]; each of `keeps` is `(n, patches)` with 1 for kept; `grid` is rows by columns.
+    `images (n, height, width)` in [0, 1]; each of `keeps` is `(n, patches)` with 1 for kept; `grid` is rows
+    by columns.
     """
     count, columns = len(images), 1 + len(keeps)
     figure, axes = plt.subplots(count, columns, figsize=(1.5 * columns, 1.5 * count), squeeze=False)
@@ -45,9 +46,7 @@ def kept_patches(
     return figure
 
 
-def bars(
-    groups: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", decimals: int = 2
-) -> Figure:
+def bars(groups: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", decimals: int = 2) -> Figure:
     """Grouped bars: a cluster per key of `groups`, in it a bar per variant, its value written above."""
     variants = list(dict.fromkeys(name for values in groups.values() for name in values))
     figure, axes = plt.subplots(figsize=(2.2 + 1.5 * len(groups), 3.2))
@@ -73,16 +72,20 @@ def curves(
     reference_name: str = "reference",
     axes: Axes | None = None,
 ) -> Figure:
-    """A line per variant over `places` (0, 1, 2 ... if none), and a dotted grey `reference` (a line or a level)."""
+    """A line per variant over `places` (0, 1, 2 ... if none), and a dotted grey `reference` (line, level)."""
     if axes is None:
         _, axes = plt.subplots(figsize=(6, 3.2))
     for index, (name, values) in enumerate(lines.items()):
         where = range(len(values)) if places is None else places
-        axes.plot(where, values, label=name, color=COLOURS[index % len(COLOURS)], marker="o" if places else None)
+        axes.plot(
+            where, values, label=name, color=COLOURS[index % len(COLOURS)], marker="o" if places else None
+        )
     if isinstance(reference, int | float):
         axes.axhline(reference, color="grey", linestyle=":", label=reference_name)
     elif reference is not None:
-        axes.plot(places or range(len(reference)), reference, color="grey", linestyle=":", label=reference_name)
+        axes.plot(
+            places or range(len(reference)), reference, color="grey", linestyle=":", label=reference_name
+        )
     plain(axes, x=x, y=y).legend(fontsize=8, frameon=False)
     figure = axes.figure
     assert isinstance(figure, Figure)

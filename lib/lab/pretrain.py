@@ -1,7 +1,8 @@
 """Trains the small ViT whose weights are committed: `python -m lib.lab.pretrain`.
 
-Recipe: AdamW, one warm-up epoch, cosine decay, random flip and shift by up to two pixels, no label
-smoothing, the last epoch's weights (nothing is chosen by test accuracy). Interrupted training goes on from its last finished epoch.
+Recipe: AdamW, one warm-up epoch, cosine decay, random flip and shift by up to two pixels, no label smoothing,
+the last epoch's weights (nothing is chosen by test accuracy). Interrupted training goes on from its last
+finished epoch.
 """
 
 import json
@@ -22,6 +23,9 @@ from lib.lab.compute import seeded
 from lib.lab.datasets import load
 from lib.lab.train import accuracy
 from lib.project import REPOSITORY
+from lib.samples import file_sha256
+
+OUTPUT = REPOSITORY.samples / "vit_fashion.safetensors"
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,9 @@ def main(
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training images")] = Recipe.epochs,
     seed: Annotated[int, typer.Option(help="seed of initialisation, order and augmentation")] = Recipe.seed,
     threads: Annotated[int, typer.Option(min=1, help="processor threads")] = 1,
-    output: Annotated[Path, typer.Option(help="where the weights go")] = REPOSITORY.samples / "vit_fashion.safetensors",
+    output: Annotated[Path, typer.Option(help="where the weights go")] = OUTPUT,
 ) -> None:
-    """Train the small ViT on the embedded Fashion-MNIST images and write its weights with their provenance."""
+    """Train the small ViT on the embedded Fashion-MNIST images; write its weights with their provenance."""
     from safetensors.torch import save_file
 
     torch.set_num_threads(threads)
@@ -113,7 +117,9 @@ def main(
         "torch": torch.__version__,
     }
     save_file(model.state_dict(), output, metadata=provenance)
-    print(f"test accuracy {100 * test_accuracy:.2f} % on 2,000 images; weights in {output}")
+    count = len(load("fashion_mnist", "test"))
+    print(f"test accuracy {100 * test_accuracy:.2f} % on {count} images; weights in {output}")
+    print(f"for data/samples/manifest.yaml: sha256 {file_sha256(output)}, bytes {output.stat().st_size}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What token pruning saves in arithmetic, counted on the executed network and split into backbone and selectors."""
+"""What token pruning saves in arithmetic, counted on the executed network: backbone and selectors apart."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hw_models import Workload, trace
+from lib.vit.host import class_token_vit
 from lib.vit.spvit import STAGES_OF_DEIT, kept_patches, prune
 
 
@@ -31,12 +32,16 @@ def split(workload: Workload) -> tuple[int, int]:
 
 
 def cost(
-    backbone: nn.Module, targets: Sequence[float], image_size: int = 224, *, blocks: Sequence[int] = STAGES_OF_DEIT
+    backbone: nn.Module,
+    targets: Sequence[float],
+    image_size: int = 224,
+    *,
+    blocks: Sequence[int] = STAGES_OF_DEIT,
 ) -> Cost:
-    """Cost of `backbone` on one image of `image_size` pixels with SPViT stages of cumulative keep ratios `targets`."""
+    """Cost of `backbone` on one image of `image_size` pixels under SPViT stages of keep ratios `targets`."""
     channels = next(module.in_channels for module in backbone.modules() if isinstance(module, nn.Conv2d))
     image = torch.zeros(1, channels, image_size, image_size)
     dense = trace(backbone, image).macs
-    counts = kept_patches(targets, backbone.patch_embed.num_patches)
+    counts = kept_patches(targets, class_token_vit(backbone).patch_embed.num_patches)
     host = prune(backbone, targets, blocks=blocks, counts=counts).eval()
     return Cost(dense, *split(trace(host, image)))

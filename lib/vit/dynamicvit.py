@@ -1,4 +1,4 @@
-"""DynamicViT's token predictor (Rao et al., NeurIPS 2021), the selector that SPViT measures itself against."""
+"""DynamicViT's token predictor (Rao et al., NeurIPS 2021), the selector that SPViT compares itself with."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ class Predictor(nn.Module):
         super().__init__()
         self.embed = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU())
         self.classify = nn.Sequential(
-            nn.Linear(dim, dim // 2), nn.GELU(), nn.Linear(dim // 2, dim // 4), nn.GELU(), nn.Linear(dim // 4, 2)
+            nn.Linear(dim, dim // 2),
+            nn.GELU(),
+            nn.Linear(dim // 2, dim // 4),
+            nn.GELU(),
+            nn.Linear(dim // 4, 2),
         )
 
     def forward(self, candidates: Candidates) -> Tensor:

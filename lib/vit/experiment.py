@@ -1,11 +1,11 @@
-"""The experiment that the token papers share: variants of one dense network, trained alike, compared at equal cost."""
+"""The token papers' experiment: variants of one dense network, trained alike, compared at equal cost."""
 
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from lib.errors import WrongUse
@@ -17,16 +17,20 @@ from lib.vit import spvit
 from lib.vit.finetune import Recipe, Step, finetune
 from lib.vit.host import TokenHost
 
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
 
 @dataclass(frozen=True)
 class Bench:
-    """A trained dense network and the data it is pruned on."""
+    """A trained dense network and the data it is pruned on; `probe` is a small part of `test`."""
 
-    dense: nn.Module
+    dense: "VisionTransformer"
     train: ImageSplit
     test: ImageSplit
+    probe: ImageSplit
 
-    def copy(self) -> nn.Module:
+    def copy(self) -> "VisionTransformer":
         """The dense network with weights of its own."""
         return copy.deepcopy(self.dense)
 
@@ -34,7 +38,7 @@ class Bench:
 def prepare(
     backbone: str, dataset: str, data_root: str, device: torch.device, *, images: int, test_images: int
 ) -> Bench:
-    """The small ViT with its committed weights on embedded images, or an ImageNet network with timm's weights.
+    """The small ViT with committed weights on embedded images, or an ImageNet network with timm's weights.
 
     `images` and `test_images` limit the embedded sets; ImageNet is used whole.
 
@@ -48,12 +52,16 @@ def prepare(
             "or deit_t, deit_s, deit_b with imagenet and data_root"
         )
     if dataset == "fashion_mnist":
-        dense = trained_small_vit()
         train, test = load(dataset, "train", limit=images), load(dataset, "test", limit=test_images)
-    else:
-        train, test = load(dataset, "train", data_root=data_root), load(dataset, "val", data_root=data_root)
-        dense = build(backbone, pretrained=True)
-    return Bench(dense.to(device), train, test)
+        return Bench(
+            trained_small_vit().to(device), train, test, load(dataset, "test", limit=min(250, test_images))
+        )
+    train, test, probe = (
+        load(dataset, split, data_root=data_root, limit=limit)
+        for split, limit in (("train", None), ("val", None), ("val", 1000))
+    )
+    dense = class_token_vit(build(backbone, pretrained=True))
+    return Bench(dense.to(device), train, test, probe)
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,10 @@ def train_arm(
     return Arm(name, host, history, 100 * score)
 
 
-def soft_accuracies(bench: Bench, keep_ratios: Sequence[float], recipe: Recipe, seed: int) -> dict[float, float]:
-    """Test accuracy in percent of SPViT's soft variant, trained at each of `keep_ratios` from the same start."""
+def soft_accuracies(
+    bench: Bench, keep_ratios: Sequence[float], recipe: Recipe, seed: int
+) -> dict[float, float]:
+    """Test accuracy in percent of SPViT's soft variant, trained at each of `keep_ratios` from one start."""
     patches = bench.dense.patch_embed.num_patches
     result = {}
     for keep_ratio in keep_ratios:

@@ -17,8 +17,8 @@ class Recipe:
     """SPViT's recipe, at a length that fits the data.
 
     The selectors follow a cosine from `learning_rate` to one fiftieth of it. The backbone rests during
-    `backbone_rest` of the steps and then follows at `backbone_scale` of that rate, as in the released code (5 of 30
-    epochs; 0.01). `progressive` brings the stages in one after the other, the last one first.
+    `backbone_rest` of the steps and then follows at `backbone_scale` of that rate, as in the released code (5
+    of 30 epochs; 0.01). `progressive` brings the stages in one after the other, the last one first.
     """
 
     epochs: int
@@ -32,7 +32,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training: its number of `total`, its loss, and the share of patches each active stage kept."""
+    """One step of training: its number of `total`, its loss, the share of patches each stage in use kept."""
 
     index: int
     total: int
@@ -52,8 +52,8 @@ def finetune(
 ) -> Iterator[Step]:
     """Train `host` on `split`, yielding after every step; `host` is left in evaluation mode at the end.
 
-    `teacher` is the dense network with its own copy of the weights; `targets` are the cumulative keep ratios of the
-    host's stages in order.
+    `teacher` is the dense network with its own copy of the weights; `targets` are the cumulative keep ratios
+    of the host's stages in order.
     """
     device = next(host.parameters()).device
     blocks = sorted(int(name) for name in host.stages)
@@ -83,8 +83,10 @@ def finetune(
                 dense = teacher_host(images, execution="masked")
             assert dense.tokens is not None
             output = host(images, execution="masked", generator=generator)
-            wanted = targets[len(blocks) - len(active) :]
-            loss = spvit.loss(output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights())
+            wanted = targets[len(targets) - len(active) :]  # targets of 1 come first and have no stage
+            loss = spvit.loss(
+                output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights()
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(host.parameters(), 1.0)
@@ -96,7 +98,7 @@ def finetune(
 
 
 def _active(blocks: Sequence[int], progress: float) -> Sequence[int]:
-    """The stages in use after `progress` of the training: one more, from the back, in each part of its first half."""
+    """The stages in use after `progress` of training: from the last one to all, during its first half."""
     if not blocks:
         return blocks
     count = min(len(blocks), 1 + int(progress * 2 * len(blocks)))

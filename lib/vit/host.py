@@ -1,20 +1,24 @@
 """One host for all token-pruning papers: a timm vision transformer with stages between its blocks.
 
-A *stage* scores the patches that are left, decides which of them stay, and says what becomes of the rest. The host
-runs the stages in two ways that agree: masked (nothing leaves; for training) and gathered (dropped tokens are
-gone; for inference). The class token is never pruned. The backbone is used as it is, never copied or patched.
+A *stage* scores the patches that are left, decides which of them stay, and says what becomes of the rest. The
+host runs the stages in two ways that agree: masked (nothing leaves; for training) and gathered (dropped
+tokens are gone; for inference). The class token is never pruned. The backbone is used as it is, never copied
+or patched.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from lib.errors import WrongUse
 from lib.vit.selectors import Candidates, Rule, Selector, gumbel_keep
-from lib.vit.tokens import IMAGE, PREFIX, Rows, gathered_block, masked_block, segment_mean
+from lib.vit.tokens import IMAGE, PREFIX, Rows, TransformerBlock, gathered_block, masked_block, segment_mean
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 Execution = Literal["masked", "gathered"]
 
@@ -25,10 +29,10 @@ class TokenStage(nn.Module):
     Args:
         selector: gives each token its probability of being worth keeping.
         rule: turns probabilities into decisions at evaluation (training samples them).
-        package: whether the patches dropped here leave one package token behind: their mean, weighted by their keep
-            probability (soft pruning); otherwise they vanish (hard pruning).
-        sample: training draws decisions from the probabilities, so that gradients reach the selector; otherwise the
-            rule decides then too (for selectors with nothing to learn).
+        package: whether the patches dropped here leave one package token behind: their mean, weighted by
+            their keep probability (soft pruning); otherwise they vanish (hard pruning).
+        sample: training draws decisions from the probabilities, so that gradients reach the selector;
+            otherwise the rule decides then too (for selectors with nothing to learn).
     """
 
     def __init__(self, selector: Selector, rule: Rule, *, package: bool, sample: bool = True) -> None:
@@ -39,7 +43,7 @@ class TokenStage(nn.Module):
         self.sample = sample
 
     def decide(self, scores: Tensor, alive: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Decisions `(batch, patches)` from scores of the same shape: sampled while training, else by the rule."""
+        """Decisions `(batch, patches)` on scores of that shape: sampled while training, else by the rule."""
         if self.training and self.sample:
             return gumbel_keep(scores, alive, generator)
         return self.rule(scores, alive)
@@ -47,7 +51,7 @@ class TokenStage(nn.Module):
 
 @dataclass(frozen=True)
 class StageTrace:
-    """What a stage did: `scores` and decisions `keep`, `(batch, patches)` each; a patch gone earlier has keep 0."""
+    """What a stage did: `scores` and decisions `keep`, `(batch, patches)`; a patch gone before has keep 0."""
 
     scores: Tensor
     keep: Tensor
@@ -55,21 +59,35 @@ class StageTrace:
 
 @dataclass(frozen=True)
 class Output:
-    """`logits (batch, classes)` and one trace per stage; `tokens (batch, length, dim)`, normalised, when masked."""
+    """`logits (batch, classes)`, a trace per stage; when masked, normalised `tokens (batch, length, dim)`."""
 
     logits: Tensor
     stages: list[StageTrace]
     tokens: Tensor | None = None
 
 
+def class_token_vit(backbone: nn.Module) -> "VisionTransformer":
+    """`backbone` itself, if it is a vision transformer that classifies by its class token; else WrongUse."""
+    if getattr(backbone, "global_pool", None) != "token" or not hasattr(backbone, "blocks"):
+        raise WrongUse(
+            f"{type(backbone).__name__} does not classify by a class token: the token host needs a ViT"
+        )
+    return cast("VisionTransformer", backbone)
+
+
+def blocks_of(backbone: "VisionTransformer") -> Sequence[TransformerBlock]:
+    """The blocks of `backbone` in order, typed."""
+    return cast(Sequence[TransformerBlock], backbone.blocks)
+
+
 class TokenHost(nn.Module):
     """A timm ViT that loses tokens on the way.
 
     Args:
-        backbone: a timm `VisionTransformer` (DeiT, LV-ViT of lib.lab.backbones, the small ViT) that classifies by its
-            class token.
-        stages: block index (0-based) -> the stage in front of that block. Without stages, and with stages that drop
-            nothing, the logits are those of the backbone, bit for bit.
+        backbone: a timm `VisionTransformer` (DeiT, LV-ViT of lib.lab.backbones, the small ViT) that
+            classifies by its class token.
+        stages: block index (0-based) -> the stage in front of that block. Without stages, and with stages
+            that drop nothing, the logits are those of the backbone, bit for bit.
 
     Raises:
         WrongUse: not such a backbone, or a stage in front of a block that does not exist.
@@ -77,25 +95,35 @@ class TokenHost(nn.Module):
 
     def __init__(self, backbone: nn.Module, stages: Mapping[int, TokenStage]) -> None:
         super().__init__()
-        if getattr(backbone, "global_pool", None) != "token" or not hasattr(backbone, "blocks"):
-            raise WrongUse(f"{type(backbone).__name__} does not classify by a class token: the token host needs a ViT")
-        if outside := [block for block in stages if not 0 <= block < len(backbone.blocks)]:
-            raise WrongUse(f"stages in front of blocks {outside}: this backbone has blocks 0 to {len(backbone.blocks) - 1}")
-        self.backbone = backbone
+        self.backbone = class_token_vit(backbone)
+        last = len(self.backbone.blocks) - 1
+        if outside := [block for block in stages if not 0 <= block <= last]:
+            raise WrongUse(f"stages in front of blocks {outside}: this backbone has blocks 0 to {last}")
         self.stages = nn.ModuleDict({str(block): stages[block] for block in sorted(stages)})
         self.active = frozenset(stages)
 
     @property
     def patches(self) -> int:
+        """Number of patches of an image."""
         return self.backbone.patch_embed.num_patches
 
+    @property
+    def blocks(self) -> Sequence[TransformerBlock]:
+        """The backbone's blocks in order."""
+        return blocks_of(self.backbone)
+
+    @property
+    def ordered(self) -> list[TokenStage]:
+        """The stages in order of their blocks."""
+        return [cast(TokenStage, stage) for stage in self.stages.values()]
+
     def activate(self, blocks: frozenset[int]) -> None:
-        """Use only the stages in front of `blocks`; the others let every token pass (progressive training)."""
+        """Use only the stages in front of `blocks`; the others let all tokens pass (progressive training)."""
         self.active = blocks
 
     def decide_by(self, rules: Sequence[Rule]) -> "TokenHost":
         """Replace the stages' rules, in order; returns the host itself."""
-        for stage, rule in zip(self.stages.values(), rules, strict=True):
+        for stage, rule in zip(self.ordered, rules, strict=True):
             stage.rule = rule
         return self
 
@@ -109,25 +137,27 @@ class TokenHost(nn.Module):
     ) -> Output:
         """Logits of `images (batch, channels, height, width)`.
 
-        In training mode decisions are sampled and execution must be masked. `eps` is that of masked attention, for
-        training; evaluation uses 0, which makes masked and gathered equal up to rounding.
+        In training mode decisions are sampled and execution must be masked. `eps` is that of masked
+        attention, for training; evaluation uses 0, which makes masked and gathered equal up to rounding.
         """
         b = self.backbone
         x = b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
         if execution == "masked":
             return self._masked(x, generator, eps if self.training else 0.0)
         if self.training:
-            raise WrongUse("gathered execution cannot be trained through; use execution='masked', or host.eval()")
+            raise WrongUse(
+                "gathered execution cannot be trained through; use execution='masked', or host.eval()"
+            )
         return self._gathered(x, generator)
 
     def _stage(self, block: int) -> TokenStage | None:
-        return self.stages[str(block)] if block in self.active else None  # type: ignore[return-value]
+        return cast(TokenStage, self.stages[str(block)]) if block in self.active else None
 
     def _masked(self, x: Tensor, generator: torch.Generator | None, eps: float) -> Output:
         prefix, patches = self.backbone.num_prefix_tokens, self.patches
         policy: Tensor | None = None
         traces = []
-        for index, block in enumerate(self.backbone.blocks):
+        for index, block in enumerate(self.blocks):
             if stage := self._stage(index):
                 x, policy, trace = _masked_stage(stage, x, policy, prefix, patches, generator)
                 traces.append(trace)
@@ -140,7 +170,7 @@ class TokenHost(nn.Module):
         prefix, patches, batch = self.backbone.num_prefix_tokens, self.patches, len(x)
         rows = Rows.of(x, prefix)
         traces = []
-        for index, block in enumerate(self.backbone.blocks):
+        for index, block in enumerate(self.blocks):
             if stage := self._stage(index):
                 rows, trace = _gathered_stage(stage, rows, batch, patches, generator)
                 traces.append(trace)
@@ -156,7 +186,7 @@ def _masked_stage(
     patches: int,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor | None, StageTrace]:
-    """The sequence and policy that go on after `stage`, and what it did; no policy yet means all tokens count."""
+    """Sequence and policy that go on after `stage`, and what it did; no policy yet means all tokens count."""
     batch = len(x)
     alive = x.new_ones(x.shape[:2]) if policy is None else policy
     tokens, seen = x[:, prefix:], alive[:, prefix:]
@@ -222,8 +252,10 @@ def _gathered_stage(
 
 
 def _padded(rows: Rows) -> Tensor:
-    """`(batch, longest, dim)`: each image's rows, the last one repeated. A head that takes the class token, or the
-    maximum over tokens, is blind to repetition."""
+    """`(batch, longest, dim)`: each image's rows, the last one repeated.
+
+    A head that takes the class token, or the maximum over tokens, is blind to repetition.
+    """
     if rows.uniform:
         return rows.dense()
     lengths = torch.tensor(rows.lengths, device=rows.values.device)

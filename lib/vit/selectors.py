@@ -12,9 +12,9 @@ from torch import Tensor, nn
 class Candidates:
     """What a selector sees at its stage: one row for every token but the class token.
 
-    `values (rows, dim)`; `weight (rows,)` is 1 for tokens that still count and 0 for those already dropped (masked
-    execution keeps them in place); `image (rows,)` says whose they are, of `images`; `position (rows,)` is the patch,
-    of `patches`, or -1 for a package token.
+    `values (rows, dim)`; `weight (rows,)` is 1 for tokens that still count and 0 for those already dropped
+    (masked execution keeps them in place); `image (rows,)` says whose they are, of `images`; `position
+    (rows,)` is the patch, of `patches`, or -1 for a package token.
     """
 
     values: Tensor
@@ -35,8 +35,8 @@ class Selector(Protocol):
 class RandomSelector(nn.Module):
     """The control of every experiment: scores drawn uniformly, blind to the image.
 
-    Draws from the generator of the forward pass, patch by patch, so that masked and gathered execution under equal
-    generators drop the same patches.
+    Draws from the generator of the forward pass, patch by patch, so that masked and gathered execution under
+    equal generators drop the same patches.
     """
 
     def forward(self, candidates: Candidates) -> Tensor:
@@ -46,7 +46,7 @@ class RandomSelector(nn.Module):
 
 
 class Rule(Protocol):
-    """Turns scores `(images, patches)` into decisions of the same shape, 1 to keep; `alive` marks who may be kept."""
+    """Turns scores `(images, patches)` into decisions of that shape, 1 to keep; `alive` says who may stay."""
 
     def __call__(self, scores: Tensor, alive: Tensor) -> Tensor: ...
 
@@ -63,7 +63,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Count:
-    """Keeps the `keep` best patches of every image (all that are left if fewer are): equal cost for all images."""
+    """Keeps the `keep` best patches of every image (all that are left if fewer): equal cost for all."""
 
     keep: int
 
@@ -72,12 +72,14 @@ class Count:
         return torch.zeros_like(scores).scatter(1, best, 1.0) * alive
 
 
-def calibrated(scores: Sequence[Tensor], keeps: Sequence[Tensor], targets: Sequence[float]) -> list[Threshold]:
+def calibrated(
+    scores: Sequence[Tensor], keeps: Sequence[Tensor], targets: Sequence[float]
+) -> list[Threshold]:
     """Thresholds under which a batch as a whole keeps `targets` of its patches, while its images may differ.
 
-    `scores` and `keeps`, `(images, patches)` each, are those of consecutive stages on a calibration batch; `targets`
-    are cumulative. A short training leaves probabilities near their prior, where the threshold of one half would keep
-    all or nothing.
+    `scores` and `keeps`, `(images, patches)` each, are those of consecutive stages on a calibration batch;
+    `targets` are cumulative. A short training leaves probabilities near their prior, where the threshold of
+    one half would keep all or nothing.
     """
     thresholds = []
     alive = torch.ones_like(keeps[0])
@@ -92,8 +94,8 @@ def calibrated(scores: Sequence[Tensor], keeps: Sequence[Tensor], targets: Seque
 def gumbel_keep(scores: Tensor, alive: Tensor, generator: torch.Generator | None) -> Tensor:
     """Decisions sampled from keep probabilities `scores`, differentiable by the straight-through estimator.
 
-    Gumbel-softmax at temperature 1 over (keep, drop), hard in the forward pass; times `alive`, so that a dropped
-    patch never returns (SPViT section 3).
+    Gumbel-softmax at temperature 1 over (keep, drop), hard in the forward pass; times `alive`, so that a
+    dropped patch never returns (SPViT section 3).
     """
     small = 1.0e-6
     keep = scores.clamp(small, 1 - small)

@@ -1,19 +1,20 @@
 """SPViT: latency-aware soft token pruning (Kong, Dong et al., ECCV 2022).
 
 Symbols: X tokens `(rows, D)`, H heads of width d = D/H, x_i the i-th head's slice of X; t_i the keep/drop
-probabilities of head i; A the head attention; T the fused probabilities; D_k the decisions of stage k; rho_k its
-target, relative to all patches; P the package token.
+probabilities of head i; A the head attention; T the fused probabilities; D_k the decisions of stage k; rho_k
+its target, relative to all patches; P the package token.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.errors import WrongUse
-from lib.vit.host import Output, TokenHost, TokenStage
+from lib.vit.host import Output, TokenHost, TokenStage, blocks_of, class_token_vit
 from lib.vit.selectors import Candidates, Count, RandomSelector, Rule, Threshold
 from lib.vit.tokens import segment_mean
 
@@ -35,23 +36,29 @@ def _classify(d: int, prior: float) -> nn.Module:
 class AttentionSelector(nn.Module):
     """Attention-based multi-head token selector, in the form of the released code.
 
-    Each head embeds its slice, half of the embedding stays local, half is averaged over the tokens that still count,
-    and a small network turns both into keep/drop probabilities. The head-attention branch, fed with every head's
-    channel mean, weighs the heads.
+    Each head embeds its slice, half of the embedding stays local, half is averaged over the tokens that still
+    count, and a small network turns both into keep/drop probabilities. The head-attention branch, fed with
+    every head's channel mean, weighs the heads.
 
     Args:
-        share_heads: one pair of networks for all heads, as the released code does (and its logged parameter counts
-            show); the paper's text implies one pair per head.
+        share_heads: one pair of networks for all heads, as the released code does (and its logged parameter
+            counts show); the paper's text implies one pair per head.
         head_attention: weigh the heads; otherwise they count alike.
-        prior: keep probability before any training, in (0, 1). At one half, as networks start by themselves, the first
-            stages of a short training would drop far more than they are asked to.
+        prior: keep probability before any training, in (0, 1). At one half, as networks start by themselves,
+            the first stages of a short training would drop far more than they are asked to.
 
     Raises:
         WrongUse: head width not a multiple of 4.
     """
 
     def __init__(
-        self, dim: int, heads: int, *, share_heads: bool = True, head_attention: bool = True, prior: float = 0.5
+        self,
+        dim: int,
+        heads: int,
+        *,
+        share_heads: bool = True,
+        head_attention: bool = True,
+        prior: float = 0.5,
     ) -> None:
         super().__init__()
         if dim % heads or (dim // heads) % 4:
@@ -68,7 +75,7 @@ class AttentionSelector(nn.Module):
         )
 
     def _per_head(self, networks: nn.ModuleList, x: Tensor) -> Tensor:
-        """`networks` applied to `x (rows, heads, width)`: a shared one to all heads at once, else head by head."""
+        """`networks` on `x (rows, heads, width)`: a shared one on all heads at once, else head by head."""
         if len(networks) == 1:
             return networks[0](x)
         return torch.stack([network(x[:, i]) for i, network in enumerate(networks)], 1)
@@ -91,11 +98,13 @@ def geometric_targets(keep_ratio: float, stages: int) -> tuple[float, ...]:
     return tuple(keep_ratio**k for k in range(1, stages + 1))
 
 
-def kept_patches(targets: Sequence[float], patches: int, *, instead_of_packages: bool = False) -> tuple[int, ...]:
-    """Number of patches that each stage keeps: rho_k of all, rounded down as in the released code, at least one.
+def kept_patches(
+    targets: Sequence[float], patches: int, *, instead_of_packages: bool = False
+) -> tuple[int, ...]:
+    """Patches that each stage keeps: rho_k of all, rounded down as in the released code, at least one.
 
-    Soft pruning carries one package token more after every stage. `instead_of_packages` adds that many patches, so
-    that a hard-pruned network computes on exactly as many tokens.
+    Soft pruning carries one package token more after every stage. `instead_of_packages` adds that many
+    patches, so that a hard-pruned network computes on exactly as many tokens.
     """
     extra = [k if instead_of_packages and rho < 1 else 0 for k, rho in enumerate(targets, start=1)]
     rounding = 1.0e-9  # 0.7 ** 2 is a little less than 0.49
@@ -116,28 +125,31 @@ def prune(
     """`backbone` with an SPViT selector in front of each of `blocks`.
 
     Args:
-        targets: cumulative keep ratios rho_k, one per block, non-increasing. A target of 1 asks for nothing and gets
-            no selector, so all ones are the unmodified network.
+        targets: cumulative keep ratios rho_k, one per block, non-increasing. A target of 1 asks for nothing
+            and gets no selector, so all ones are the unmodified network.
         soft: dropped patches leave a package token.
-        counts: evaluate with exactly so many patches in every image, one number per block (see `kept_patches`);
-            without, with every patch whose keep probability reaches one half, so images keep different numbers.
+        counts: evaluate with exactly so many patches in every image, one number per block (see
+            `kept_patches`); without, with every patch whose keep probability reaches one half, so images keep
+            different numbers.
 
     Raises:
         WrongUse: targets and blocks differ in number, or targets out of (0, 1] or increasing.
     """
     if len(targets) != len(blocks):
         raise WrongUse(f"{len(targets)} keep ratios for {len(blocks)} blocks; give one per block")
-    if any(not 0 < rho <= 1 for rho in targets) or any(a < b for a, b in zip(targets, targets[1:], strict=False)):
-        raise WrongUse(f"keep ratios {list(targets)} must lie in (0, 1] and never increase: they are cumulative")
-    heads = backbone.blocks[0].attn.num_heads
+    if any(not 0 < rho <= 1 for rho in targets) or any(a < b for a, b in pairwise(targets)):
+        raise WrongUse(
+            f"keep ratios {list(targets)} must lie in (0, 1] and never increase: they are cumulative"
+        )
     rules: list[Rule] = [Threshold()] * len(blocks) if counts is None else [Count(count) for count in counts]
+    vit = class_token_vit(backbone)
     stages = {}
     before = 1.0
     for block, rho, rule in zip(blocks, targets, rules, strict=True):
         if rho < 1:
             selector = AttentionSelector(
-                backbone.embed_dim,
-                heads,
+                vit.embed_dim,
+                blocks_of(vit)[0].attn.num_heads,
                 share_heads=share_heads,
                 head_attention=head_attention,
                 prior=min(rho / before, 0.99),
@@ -154,7 +166,7 @@ def prune_randomly(
     stages = {
         block: TokenStage(RandomSelector(), Count(count), package=soft, sample=False)
         for block, count in zip(blocks, counts, strict=True)
-        if count < backbone.patch_embed.num_patches
+        if count < class_token_vit(backbone).patch_embed.num_patches
     }
     return TokenHost(backbone, stages)
 
@@ -162,15 +174,17 @@ def prune_randomly(
 def ratio_loss(decisions: Sequence[Tensor], targets: Sequence[float]) -> Tensor:
     """(1/K) sum_k (mean(D_k) - rho_k)^2 with the mean over the whole batch (section 3.4).
 
-    `decisions` are `(batch, patches)`. Because the mean is not taken image by image, the loss does not care how the
-    kept patches are spread over the images: they may differ in number.
+    `decisions` are `(batch, patches)`. Because the mean is not taken image by image, the loss does not care
+    how the kept patches are spread over the images: they may differ in number.
     """
     return torch.stack([(d.mean() - rho) ** 2 for d, rho in zip(decisions, targets, strict=True)]).mean()
 
 
 def ratio_loss_per_image(decisions: Sequence[Tensor], targets: Sequence[float]) -> Tensor:
     """DynamicViT's form, for comparison: every image is asked for the same ratio."""
-    return torch.stack([((d.mean(1) - rho) ** 2).mean() for d, rho in zip(decisions, targets, strict=True)]).mean()
+    return torch.stack(
+        [((d.mean(1) - rho) ** 2).mean() for d, rho in zip(decisions, targets, strict=True)]
+    ).mean()
 
 
 @dataclass(frozen=True)
@@ -193,8 +207,8 @@ def loss(
     """L = L_cls + 0.5 KL(student || teacher) + 0.5 L_token + 2 L_ratio (section 3.4).
 
     `output` is that of masked execution; `teacher_logits (batch, classes)` and the normalised `teacher_tokens
-    (batch, prefix + patches, dim)` are the dense network's. L_token is the mean squared error over the patches still
-    kept after the last stage.
+    (batch, prefix + patches, dim)` are the dense network's. L_token is the mean squared error over the
+    patches still kept after the last stage.
     """
     total = F.cross_entropy(output.logits, labels)
     student, teacher = output.logits.log_softmax(-1), teacher_logits.log_softmax(-1)

@@ -1,12 +1,13 @@
-"""Where to put selectors, and how much each should drop, so that a device meets its latency (SPViT section 3.5).
+"""Where to put selectors, and how much each drops, so that a device meets its latency (SPViT section 3.5).
 
-The released code holds no latency table and no search; the published outline is a table from keep ratio to block
-latency and an insertion of selectors from the last block towards the front. The procedure here is that outline made
-concrete; its constants are arguments.
+The released code holds no latency table and no search; the published outline is a table from keep ratio to
+block latency and an insertion of selectors from the last block towards the front. The procedure here is that
+outline made concrete; its constants are arguments.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy
 import torch
@@ -49,10 +50,11 @@ def latency_tables(
 ) -> dict[str, LatencyTable]:
     """Tables of `block` at batch 1: measured on "this machine", and modelled at 16 bits on each of `devices`.
 
-    Measured latencies are made monotone from the left: a block does not get slower by losing tokens, noise does that.
+    Measured latencies are made monotone from the left: a block does not get slower by losing tokens, noise
+    does that.
     """
     inputs = {ratio: torch.zeros(1, 1 + int(ratio * patches), width) for ratio in ratios}
-    timed = latencies({str(ratio): lambda x=x: block(x) for ratio, x in inputs.items()}, rounds=5, burst_s=0.05)
+    timed = latencies({str(ratio): partial(block, x) for ratio, x in inputs.items()}, rounds=5, burst_s=0.05)
     measured = numpy.minimum.accumulate([1e3 * timed[str(ratio)].minimum_s for ratio in ratios])
     tables = {"this machine": LatencyTable("this machine", tuple(ratios), tuple(measured.tolist()))}
     work = [trace(block, x) for x in inputs.values()]
@@ -86,11 +88,11 @@ def choose_stages(
     """Insert stages from the last block towards `first_block` until the network fits in `budget_ms`.
 
     In front of each block the smallest of `ratios` is taken with which `accuracy(stages)` stays within
-    `largest_drop` of the dense accuracy; stages behind it keep at most as much. Then neighbours whose ratios differ
-    by less than `merge_below` become one stage, the earlier one. The plan says whether the budget was met: a budget
-    that accuracy does not allow is not forced.
+    `largest_drop` of the dense accuracy; stages behind it keep at most as much. Then neighbours whose ratios
+    differ by less than `merge_below` become one stage, the earlier one. The plan says whether the budget was
+    met: a budget that accuracy does not allow is not forced.
     """
-    if not 0 < budget_ms:
+    if budget_ms <= 0:
         raise WrongUse(f"the latency budget must be positive, not {budget_ms} ms")
     dense = accuracy({})
     stages: dict[int, float] = {}

@@ -1,30 +1,48 @@
 """Tokens of a batch whose images may keep different numbers of them, and attention over either form.
 
-Two forms hold the same tokens. *Masked*: `(batch, length, dim)` with a policy that says which tokens still count;
-nothing leaves, gradients flow through the policy. *Gathered*: rows of the tokens that are left, image after image;
-the work shrinks with them.
+Two forms hold the same tokens. *Masked*: `(batch, length, dim)` with a policy that says which tokens still
+count; nothing leaves, gradients flow through the policy. *Gathered*: rows of the tokens that are left, image
+after image; the work shrinks with them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from timm.layers import Attention
 
+Layer = Callable[[Tensor], Tensor]
+
 PREFIX, IMAGE, PACKAGE = 0, 1, 2
 """Kinds of a token: never pruned (class token), a patch of the image, a package of dropped patches."""
 
 
+class TransformerBlock(Protocol):
+    """What is used of a timm block: its parts, one by one, and the whole."""
+
+    attn: "Attention"
+    norm1: Layer
+    norm2: Layer
+    mlp: Layer
+    ls1: Layer
+    ls2: Layer
+    drop_path1: Layer
+    drop_path2: Layer
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Rows:
-    """Gathered tokens: `values (rows, dim)`, sorted by `image (rows,)`; `kind` and patch `position`, `(rows,)` each.
+    """Gathered tokens: `values (rows, dim)` sorted by `image (rows,)`, `kind (rows,)`, `position (rows,)`.
 
-    `lengths` holds the number of rows of every image; `position` is -1 for tokens that are no patch.
+    `lengths` holds the number of rows of every image; `position` is the patch, -1 for other tokens.
     """
 
     values: Tensor
@@ -79,7 +97,7 @@ class Rows:
 
     @cached_property
     def groups(self) -> list[tuple[int, Tensor]]:
-        """`(length, indices (images, length))` for each number of tokens that occurs: dense batches of equals."""
+        """`(length, indices (images, length))` for each number of tokens that occurs: batches of equals."""
         lengths = torch.tensor(self.lengths)
         starts = lengths.cumsum(0) - lengths
         result = []
@@ -90,7 +108,7 @@ class Rows:
 
 
 def segment_mean(values: Tensor, weight: Tensor, image: Tensor, images: int) -> Tensor:
-    """`(images, ...)`: for each image the mean of its rows of `values (rows, ...)`, weighted by `weight (rows,)`.
+    """`(images, ...)`: each image's mean of its rows of `values (rows, ...)`, weighted by `weight (rows,)`.
 
     An image whose weights are all zero gets zeros.
     """
@@ -103,8 +121,8 @@ def segment_mean(values: Tensor, weight: Tensor, image: Tensor, images: int) -> 
 def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
     """How far `package (batch, dim)` lies outside the bounding box of the tokens it was made of; 0 if inside.
 
-    Those are the rows of `values (batch, tokens, dim)` with a positive `weight (batch, tokens)`. A convex combination
-    cannot leave the box.
+    Those are the rows of `values (batch, tokens, dim)` with a positive `weight (batch, tokens)`. A convex
+    combination cannot leave the box.
     """
     absent = (weight <= 0)[..., None]
     highest = values.masked_fill(absent, -torch.inf).amax(1)
@@ -113,14 +131,16 @@ def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
 
 
 def masked_attention(attention: "Attention", x: Tensor, policy: Tensor, eps: float) -> Tensor:
-    """Attention output `(batch, length, dim)` of `x` in which tokens with `policy (batch, length)` 0 are not seen.
+    """Attention output `(batch, length, dim)` of `x`; tokens with `policy (batch, length)` 0 are not seen.
 
-    SPViT section 3 (from DynamicViT): exp(S - max S) is multiplied by G, where G_ij is 1 for i = j and policy_j
-    elsewhere, and normalised with `eps` so that no row is empty. With eps = 0 the tokens that count come out as
-    if the others had been removed. Computed in float32.
+    SPViT section 3 (from DynamicViT): exp(S - max S) is multiplied by G, where G_ij is 1 for i = j and
+    policy_j elsewhere, and normalised with `eps` so that no row is empty. With eps = 0 the tokens that count
+    come out as if the others had been removed. Computed in float32.
     """
     batch, length, _ = x.shape
-    q, k, v = attention.qkv(x).reshape(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    q, k, v = (
+        attention.qkv(x).reshape(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    )
     q, k = attention.q_norm(q), attention.k_norm(k)
     scores = (q * attention.scale @ k.transpose(-2, -1)).float()
     own = torch.eye(length, dtype=scores.dtype, device=x.device)
@@ -134,8 +154,8 @@ def masked_attention(attention: "Attention", x: Tensor, policy: Tensor, eps: flo
 def ragged_attention(attention: "Attention", x: Tensor, rows: Rows) -> Tensor:
     """Attention output `(rows, dim)` of `x (rows, dim)`: each image attends to its own rows only.
 
-    The projections run once over all rows; the products of queries and keys run once per number of tokens that
-    occurs, on images of equal length.
+    The projections run once over all rows; the products of queries and keys run once per number of tokens
+    that occurs, on images of equal length.
     """
     q, k, v = attention.qkv(x).view(len(x), 3, attention.num_heads, -1).unbind(1)
     q, k = attention.q_norm(q), attention.k_norm(k)
@@ -152,14 +172,14 @@ def _project(attention: "Attention", x: Tensor) -> Tensor:
     return attention.proj_drop(attention.proj(attention.norm(x)))
 
 
-def masked_block(block: nn.Module, x: Tensor, policy: Tensor, eps: float) -> Tensor:
+def masked_block(block: TransformerBlock, x: Tensor, policy: Tensor, eps: float) -> Tensor:
     """A timm transformer block on `x (batch, length, dim)` under `policy (batch, length)`."""
     x = x + block.drop_path1(block.ls1(masked_attention(block.attn, block.norm1(x), policy, eps)))
     return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
 
 
-def gathered_block(block: nn.Module, rows: Rows) -> Rows:
-    """A timm transformer block on gathered tokens: timm's own forward where the images form one dense batch."""
+def gathered_block(block: TransformerBlock, rows: Rows) -> Rows:
+    """A timm transformer block on gathered tokens: timm's own forward where images form one dense batch."""
     if rows.uniform:
         return rows.with_values(block(rows.dense()))
     x = rows.values
