@@ -15,7 +15,7 @@ from lib.lab.datasets import ImageSplit, load
 from lib.lab.train import accuracy
 from lib.vit import spvit
 from lib.vit.finetune import Recipe, Step, finetune
-from lib.vit.host import TokenHost
+from lib.vit.host import TokenHost, class_token_vit
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
