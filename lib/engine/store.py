@@ -2,7 +2,8 @@
 
 A run is built in a sibling ``.partial-<key16>-<random>`` and published by renaming it, with ``status.json``
 written last. Only a status that matches the files beside it says that a run is good. A lock per key, released
-by the operating system when its holder dies, keeps two writers apart.
+by the operating system when its holder dies, keeps two writers apart. A run that comes out worse than the one
+it was to replace is set aside as ``.failed-<key16>``, where its log can be read until `runs --prune`.
 """
 
 import errno
@@ -12,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ WORK = ".work"
 """Folder inside a partial folder for what the run needs only while it runs."""
 
 PROGRESS = "progress.json"
+_PARTIAL, _BATCH, _ASIDE = ".partial-", ".batch-", ".failed-"
+_WORTH = {"failed": 0, "incomplete": 1, "ok": 2}
+"""A run is never replaced by one that is worth less."""
+
 _SEALED = (METRICS, PROVENANCE, NOTEBOOK)
 
 
@@ -93,6 +98,15 @@ class Holder:
             return False
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """The folders that `Store.prune` removed."""
+
+    failed: tuple[Path, ...]
+    interrupted: tuple[Path, ...]
+    batches: tuple[Path, ...]
+
+
 class Store:
     """The runs of a project."""
 
@@ -113,7 +127,7 @@ class Store:
         found = []
         for folder in sorted(self.root.glob(slug or "[!.]*/")):
             for path in sorted(folder.iterdir()):
-                if path.name.startswith(".partial-"):
+                if path.name.startswith(_PARTIAL):
                     found.append(self._read_partial(path, folder.name))
                 elif path.is_dir() and not path.name.startswith("."):
                     found.append(_read_run(path, folder.name))
@@ -132,7 +146,7 @@ class Store:
 
     def partials(self, slug: str, key: str) -> list[Path]:
         """Unpublished folders of `key`."""
-        return sorted((self.root / slug).glob(f".partial-{key[:16]}-*"))
+        return sorted((self.root / slug).glob(f"{_PARTIAL}{key[:16]}-*"))
 
     def progress(self, slug: str, key: str) -> tuple[int, int]:
         """Cells begun and cells in all of the run of `key` now under way; (0, 0) when none is."""
@@ -160,7 +174,7 @@ class Store:
 
     def new_partial(self, slug: str, key: str) -> Path:
         """A fresh folder to build the run of `key` in. The caller holds the lock."""
-        partial = tempfile.mkdtemp(prefix=f".partial-{key[:16]}-", dir=self.root / slug)
+        partial = tempfile.mkdtemp(prefix=f"{_PARTIAL}{key[:16]}-", dir=self.root / slug)
         path = Path(partial)
         path.chmod(0o755)
         (path / WORK).mkdir()
@@ -179,7 +193,10 @@ class Store:
         return removed
 
     def publish(self, partial: Path, slug: str, key: str, status: dict[str, Any]) -> Run:
-        """Seals `partial` with its status and moves it into place. The caller holds the lock."""
+        """Seals `partial` with its status and moves it into place. The caller holds the lock.
+
+        A better run of the key stays where it is; `partial` is then set aside, and that is what is returned.
+        """
         remove_tree(partial / WORK)
         files = {name: _seal(partial / name) for name in _SEALED if (partial / name).exists()}
         for path in partial.iterdir():
@@ -188,12 +205,17 @@ class Store:
         write_json(partial / STATUS, {**status, "slug": slug, "key": key, "files": files})
         sync(partial)
         final, old = self.folder(slug, key), self._replaced(slug, key)
-        if final.exists():
+        aside = final.with_name(f"{_ASIDE}{final.name}")
+        remove_tree(aside)
+        before = self.get(slug, key)
+        if before and _WORTH[before.state] > _WORTH[status["state"]]:
+            partial.rename(aside)
+            return _read_run(aside, slug)
+        if before:
             final.rename(old)
         partial.rename(final)
         sync(final.parent)
-        if old.exists():
-            remove_tree(old)
+        remove_tree(old)
         return _read_run(final, slug)
 
     @contextmanager
@@ -202,7 +224,7 @@ class Store:
         self._remove_dead_batches()
         self.root.mkdir(parents=True, exist_ok=True)
         with disk_full_is_clear(self.root):
-            folder = Path(tempfile.mkdtemp(prefix=".batch-", dir=self.root))
+            folder = Path(tempfile.mkdtemp(prefix=_BATCH, dir=self.root))
             try:
                 _write_holder(folder / "holder.json")
                 yield folder
@@ -211,22 +233,37 @@ class Store:
 
     def _remove_dead_batches(self) -> list[Path]:
         dead = []
-        for folder in self.root.glob(".batch-*"):
+        for folder in self.root.glob(f"{_BATCH}*"):
             holder = _read_holder(folder / "holder.json")
             if holder is not None and not holder.alive():
                 remove_tree(folder)
                 dead.append(folder)
         return dead
 
-    def prune(self) -> list[Path]:
-        """Removes what interrupted runs and batches left and nobody is working on; returns it."""
-        removed = self._remove_dead_batches()
+    def prune(self, slugs: Sequence[str] = ()) -> Pruned:
+        """Removes failed runs of `slugs` (none: of all), and what interrupted runs and dead batches left.
+
+        What somebody is working on stays.
+        """
+        batches, failed, interrupted = self._remove_dead_batches(), list[Path](), list[Path]()
         for run in self.runs():
-            if run.state == "interrupted" and run.path.name.startswith(".partial-"):
-                with self.locked(run.slug, run.key) as free:
-                    if free:
-                        removed += self.clean(run.slug, run.key)
-        return removed
+            if run.state not in ("failed", "interrupted") or (slugs and run.slug not in slugs):
+                continue
+            with self.locked(run.slug, run.key) as free:
+                if free and run.path.name.startswith(_PARTIAL):
+                    interrupted += self.clean(run.slug, run.key)
+                elif free and _read_run(run.path, run.slug) == run:
+                    remove_tree(run.path)
+                    failed.append(run.path)
+        for aside in sorted(self.root.glob(f"*/{_ASIDE}*")):
+            slug, key = aside.parent.name, aside.name.removeprefix(_ASIDE)
+            if slugs and slug not in slugs:
+                continue
+            with self.locked(slug, key) as free:
+                if free:
+                    remove_tree(aside)
+                    failed.append(aside)
+        return Pruned(tuple(failed), tuple(interrupted), tuple(batches))
 
     def _read_partial(self, path: Path, slug: str) -> Run:
         key = path.name.split("-")[1]
@@ -279,6 +316,8 @@ def _read_run(path: Path, slug: str) -> Run:
     try:
         status = json.loads((path / STATUS).read_text(encoding="utf-8"))
         state, reason = status["state"], status["reason"]
+        if state not in _WORTH:
+            raise ValueError(f"{STATUS} has the unknown state {state!r}")
         for name, seal in status["files"].items():
             if _seal(path / name) != seal:
                 raise ValueError(f"{name} is not what the run wrote")

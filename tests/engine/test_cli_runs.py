@@ -50,7 +50,7 @@ def test_a_run_that_fails_says_why_and_exits_with_1(project: Project) -> None:
     assert "ZeroDivisionError" in done.err
     assert Path(done.last_line).is_dir()
     pruned = repro(project, "runs", "--prune")
-    assert "removed 1 failed or interrupted run" in pruned.err
+    assert "removed 1 failed run\n" in pruned.err
     assert not Path(done.last_line).exists()
 
 
@@ -65,8 +65,13 @@ def test_an_interrupted_run_is_listed_and_pruned(project: Project) -> None:
     partial.mkdir()
     listed = repro(project, "runs", "--json").json
     assert [run["state"] for run in listed if run["key"].startswith("0123")] == ["interrupted"]
-    assert repro(project, "runs", "--prune").code == 0
+    dead = project.runs / ".batch-dead"
+    dead.mkdir()
+    (dead / "holder.json").write_text('{"pid": 1, "started": 1.0}')
+    assert "removed 1 interrupted run, 1 dead batch folder\n" in repro(project, "runs", "--prune").err
     assert not partial.exists()
+    assert not dead.exists()
+    assert "nothing to remove" in repro(project, "runs", "--prune").err
 
 
 def test_a_diff_shows_what_differs(project: Project) -> None:
@@ -97,6 +102,20 @@ def test_a_rerun_gives_the_same_metrics(project: Project) -> None:
     assert done.code == 0
     assert "all 3 metrics the same as before" in done.err
     assert repro(project, "runs", "toy", "--json").json[-1]["name"] == name
+
+
+def test_a_rerun_that_fails_is_reported_and_leaves_the_good_run(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    once = f"from pathlib import Path; p = Path({str(tmp_path / 'mark')!r}); assert not p.exists(); p.touch()"
+    first = repro(project, "run", "toy", "-p", "pause_s=0", "-p", f"trouble={once}")
+    assert first.code == 0, first.err
+    before = repro(project, "runs", "--json").json
+    again = repro(project, "rerun", first.last_line)
+    assert again.code == 1
+    assert "AssertionError" in again.err
+    assert f"stays: {first.last_line}" in again.err
+    assert "AssertionError" in (Path(again.last_line) / "log.txt").read_text()
+    assert repro(project, "runs", "--json").json == before
 
 
 def test_an_audit_prints_every_verdict_and_the_front_page_last(project: Project) -> None:

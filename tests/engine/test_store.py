@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.engine.store import METRICS, STATUS, Metric, Run, Store, read_metrics, write_json
+from lib.engine.store import METRICS, STATUS, Metric, Pruned, Run, Store, read_metrics, write_json
 from lib.project import Project
 
 KEY = "0123456789abcdef" * 4
@@ -118,14 +118,51 @@ def test_lock_of_another_key_is_free(store: Store) -> None:
         assert free
 
 
-def test_pruning_removes_interrupted_folders_only(store: Store) -> None:
-    run = publish(store)
-    other = "f" * 64
+def test_worse_run_is_set_aside_and_the_better_one_stays(store: Store) -> None:
+    better = publish(store, "ok")
+    for state in ("failed", "incomplete", "failed"):
+        worse = publish(store, state)
+        assert (worse.state, worse.path.name) == (state, f".failed-{KEY[:16]}")
+        assert store.runs() == [better]
+
+
+def test_good_run_clears_what_was_set_aside(store: Store) -> None:
+    publish(store, "ok", value=1.0)
+    aside = publish(store, "failed")
+    again = publish(store, "ok", value=2.0)
+    assert store.get("toy", KEY) == again
+    assert again.metrics["m"].value == 2.0
+    assert not aside.path.exists()
+
+
+def test_torn_run_is_replaced_by_any(store: Store) -> None:
+    (publish(store).path / STATUS).write_text("{")
+    replacing = publish(store, "failed")
+    assert store.runs() == [replacing]
+
+
+def test_pruning_removes_failed_and_interrupted_runs_that_nobody_holds(store: Store) -> None:
+    good, aside, other = publish(store), publish(store, "failed"), "f" * 64
     with store.locked("toy", other):
         partial = store.new_partial("toy", other)
-        assert store.prune() == []
-    assert store.prune() == [partial]
-    assert store.runs() == [run]
+        assert store.prune() == Pruned((aside.path,), (), ())
+    assert store.prune() == Pruned((), (partial,), ())
+    assert store.runs() == [good]
+
+
+def test_pruning_removes_folders_of_dead_batches_only(store: Store) -> None:
+    dead = store.root / ".batch-dead"
+    with store.batch_folder() as alive:
+        dead.mkdir()
+        write_json(dead / "holder.json", {"pid": os.getpid(), "started": 1.0})
+        assert store.prune() == Pruned((), (), (dead,))
+        assert alive.is_dir()
+
+
+def test_pruning_keeps_to_the_papers_named(store: Store) -> None:
+    run = publish(store, "failed")
+    assert store.prune(["other"]) == Pruned((), (), ())
+    assert store.prune(["toy"]) == Pruned((run.path,), (), ())
 
 
 @pytest.mark.parametrize("text", ['{"m": {"value": NaN}}', '{"m": {"value": "1"}}', '{"m": 1}', "[]", '{"m"'])

@@ -1,5 +1,6 @@
 """Verbs that look at the store: runs, diff."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -38,7 +39,7 @@ def list_runs(
         list[str] | None, typer.Argument(metavar="SLUG", help="Only runs of these papers.")
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove failed runs and what interrupted ones left.")
+        bool, typer.Option("--prune", help="Remove failed runs and what interrupted runs and batches left.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -49,8 +50,7 @@ def list_runs(
     if slugs:
         slugs = check_slugs(project, slugs)
     if prune:
-        removed = _prune(project, slugs)
-        say(f"removed {count(removed, 'failed or interrupted run')}" if removed else "nothing to remove")
+        say(_prune(project, slugs or ()))
     runs = [run for run in Store(project).runs() if not slugs or run.slug in slugs]
     rows = [run_row(run) for run in runs]
     if as_json:
@@ -140,18 +140,18 @@ def diff_runs(context: typer.Context, first: Reference, second: Reference, as_js
             say(f"{what}: the same")
 
 
-def _prune(project: "Project", slugs: list[str] | None) -> int:
-    """Remove failed runs and what interrupted ones left, unless somebody works on them; returns how many."""
-    from lib.engine.store import Store, remove_tree
+def _prune(project: "Project", slugs: Sequence[str]) -> str:
+    """Tidy the store up; what was removed, in words."""
+    from lib.engine.store import Store
 
-    store, removed = Store(project), 0
-    for run in store.runs():
-        if run.state in ("failed", "interrupted") and (not slugs or run.slug in slugs):
-            with store.locked(run.slug, run.key) as free:
-                if free and run.path.exists():
-                    remove_tree(run.path)
-                    removed += 1
-    return removed
+    removed = Store(project).prune(slugs)
+    kinds = (
+        (removed.failed, "failed run"),
+        (removed.interrupted, "interrupted run"),
+        (removed.batches, "dead batch folder"),
+    )
+    told = [count(len(paths), what) for paths, what in kinds if paths]
+    return f"removed {', '.join(told)}" if told else "nothing to remove"
 
 
 def _differences(one: dict[str, Any], two: dict[str, Any], hidden: str = "") -> list[dict[str, Any]]:

@@ -89,6 +89,7 @@ def run_again(
 ) -> None:
     """Run again from a record and compare the metrics."""
     from lib.engine.batch import plan_runs
+    from lib.engine.store import Store
 
     project = context.obj
     before = find_run(project, reference)
@@ -99,6 +100,9 @@ def run_again(
     runs = _run_planned(project, planned, 1, timeout, memory)
     for run in runs:
         _tell_comparison(before, run)
+        kept = Store(project).get(run.slug, run.key)
+        if kept and kept.path != run.path:
+            say(f"{short_name(kept)}, made earlier, stays: {kept.path}", "yellow")
     _finish_one(runs, as_json)
 
 
@@ -183,9 +187,9 @@ def _run_planned(
 
     tell_plan(planned)
     with shown(planned) as listener:
-        run_all(project, planned, jobs, limits(jobs, timeout, memory), listener)
-    store = Store(project)
-    return [run for plan in planned if (run := store.get(plan.slug, plan.key))]
+        made = run_all(project, planned, jobs, limits(jobs, timeout, memory), listener)
+    store, just_now = Store(project), {run.key: run for run in made}
+    return [run for plan in planned if (run := just_now.get(plan.key) or store.get(plan.slug, plan.key))]
 
 
 def _finish_one(runs: "Sequence[Run]", as_json: bool) -> None:
