@@ -26,8 +26,9 @@ def plan(project: Project, force: bool = False, **values: object) -> PlannedRun:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A toy run that went well, on three threads, and printed something."""
-    report = "import os\nprint('threads', os.environ['OMP_NUM_THREADS'], os.getcwd() != '/')"
-    project = toy_project(tmp_path_factory.mktemp("toy"), (*CELLS, report))
+    report = "import os\nprint('threads', os.environ['OMP_NUM_THREADS'], os.environ['OMP_WAIT_POLICY'])"
+    bar = "import sys\nfor n in range(5): print(f'\\r{n}/4', end='', file=sys.stderr, flush=True)"
+    project = toy_project(tmp_path_factory.mktemp("toy"), (*CELLS, report, bar))
     run = execute(project, plan(project), Limits(threads=3))
     assert run
     return run
@@ -46,7 +47,7 @@ def test_recorded_metrics_come_back(done: Run) -> None:
 
 def test_provenance_says_how_the_run_was_made(done: Run) -> None:
     record = json.loads((done.path / PROVENANCE).read_text(encoding="utf-8"))
-    assert record["threads"] == 3
+    assert (record["threads"], record["omp_wait_policy"]) == (3, "PASSIVE")
     assert record["parameters"]["keep_ratio"] == 0.7
     assert record["peak_memory_bytes"] > 10_000_000
     assert record["wall_s"] > 0
@@ -54,8 +55,15 @@ def test_provenance_says_how_the_run_was_made(done: Run) -> None:
     assert "run_dir" not in record["parameters"]
 
 
-def test_thread_limit_reaches_the_kernel_and_its_output_the_log(done: Run) -> None:
-    assert "threads 3 True" in (done.path / LOG).read_text(encoding="utf-8")
+def test_thread_settings_reach_the_kernel_and_its_output_the_log(done: Run) -> None:
+    assert "threads 3 PASSIVE" in (done.path / LOG).read_text(encoding="utf-8")
+
+
+def test_progress_bar_is_one_line_of_log_and_notebook(done: Run) -> None:
+    log = (done.path / LOG).read_text(encoding="utf-8")
+    last = json.loads((done.path / NOTEBOOK).read_text(encoding="utf-8"))["cells"][-1]
+    assert (log.count("/4"), log.count("4/4")) == (1, 1)
+    assert [output["text"] for output in last["outputs"]] == [["4/4"]]
 
 
 def test_nothing_of_the_run_names_a_place_a_host_or_a_user(done: Run) -> None:
@@ -104,6 +112,7 @@ def test_kernel_that_does_not_start_is_tried_once_more(
         attempts.append(partial)
         source = project.notebook("toy").read_text(encoding="utf-8")
         (partial / WORK / "source.ipynb").write_text(source, encoding="utf-8")
+        (partial / LOG).touch()
         return Ending("kernel did not start", "address in use", 0.1, 0)
 
     monkeypatch.setattr(runner, "_attempt", refuses)
