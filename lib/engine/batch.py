@@ -21,8 +21,15 @@ from lib.project import Project
 if TYPE_CHECKING:
     from distributed import Future
 
-POLL_S = 0.2
+POLL_S = 0.3
 LOOPBACK = "127.0.0.1:0"
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "100ms",
+    "distributed.admin.system-monitor.interval": "10s",
+}
+"""Dask settings: by default it samples its idle threads a hundred times a second."""
+
 RUN_DIR = "."
 """What a notebook gets as ``run_dir``: its working directory, so that no absolute path enters it."""
 
@@ -191,8 +198,10 @@ def _through_dask(
     project: Project, todo: Sequence[PlannedRun], jobs: int, limits: Limits, stop: Stop, tell: OnEvent
 ) -> dict[str, Run]:
     """The finished runs by key. Every thread of the one worker owns one child process."""
+    import dask
     from distributed import Client, LocalCluster
 
+    quiet = dask.config.set(QUIET)
     cluster = LocalCluster(
         n_workers=1,
         threads_per_worker=min(jobs, len(todo)),
@@ -206,7 +215,7 @@ def _through_dask(
     )
     finished: dict[str, Run] = {}
     full: DiskFull | None = None
-    with cluster, Client(cluster) as client:
+    with quiet, cluster, Client(cluster) as client:
         waiting: dict[Future, PlannedRun] = {
             client.submit(_task, project, plan, limits, stop, pure=False): plan for plan in todo
         }
