@@ -87,9 +87,9 @@ def finetune(
             loss = spvit.loss(
                 output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights()
             )
-            optimizer.zero_grad()
+            host.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(host.parameters(), 1.0)
+            nn.utils.clip_grad_norm_([*selectors, *backbone], 1.0)
             optimizer.step()
             index += 1
             yield Step(index, total, loss.item(), tuple(trace.keep.mean().item() for trace in output.stages))

@@ -175,7 +175,7 @@ class TokenHost(nn.Module):
                 rows, trace = _gathered_stage(stage, rows, batch, patches, generator)
                 traces.append(trace)
             rows = gathered_block(block, rows)
-        return Output(self.backbone.forward_head(self.backbone.norm(_padded(rows))), traces)
+        return Output(self.backbone.forward_head(self.backbone.norm(_padded(rows, prefix))), traces)
 
 
 def _masked_stage(
@@ -251,23 +251,28 @@ def _gathered_stage(
     return rows.kept(stays, packages, packaged), trace
 
 
-def _padded(rows: Rows) -> Tensor:
-    """`(batch, longest, dim)`: each image's rows, the last one repeated.
+def _padded(rows: Rows, prefix: int) -> Tensor:
+    """`(batch, longest, dim)`: each image's rows, the last one repeated; room for one patch at least.
 
     A head that takes the class token, or the maximum over tokens, is blind to repetition.
     """
-    if rows.uniform:
+    longest = max(prefix + 1, *rows.lengths)
+    if rows.uniform and rows.lengths[0] == longest:
         return rows.dense()
     lengths = torch.tensor(rows.lengths, device=rows.values.device)
     starts = lengths.cumsum(0) - lengths
-    offsets = torch.arange(int(lengths.max()), device=rows.values.device)
+    offsets = torch.arange(longest, device=rows.values.device)
     return rows.values[starts[:, None] + torch.minimum(offsets[None], lengths[:, None] - 1)]
 
 
 def _dead_hidden(tokens: Tensor, policy: Tensor, prefix: int) -> Tensor:
-    """`tokens` with every dropped one replaced by a token of the same image that still counts."""
+    """`tokens` with every dropped one replaced by a token of the same image that still counts.
+
+    Where none does, the last prefix token stands in, as in gathered execution.
+    """
     alive = policy.detach()[:, prefix:] > 0
-    substitute = alive.float().argmax(1) + prefix
+    first = alive.float().argmax(1)
+    substitute = prefix + torch.where(alive.any(1), first, torch.full_like(first, -1))
     shown = tokens[torch.arange(len(tokens), device=tokens.device), substitute][:, None]
     keep = torch.cat((alive.new_ones(len(alive), prefix), alive), 1)[..., None]
     return torch.where(keep, tokens, shown)
