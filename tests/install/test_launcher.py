@@ -21,7 +21,7 @@ from lib.project import REPOSITORY
 STAND_IN = """#!/bin/sh
 home=$(dirname "$0")/..
 case "$*" in
-    "-m venv"*)
+    "-P -m venv"*)
         for folder; do :; done
         rm -rf "$folder"; mkdir -p "$folder/bin"
         cp "$0" "$folder/bin/python" ;;
@@ -248,6 +248,15 @@ def test_working_directory_stays_the_users(checkout: Checkout, tmp_path: Path) -
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "__main__.py").write_text("print('the wrong lib')")
     assert checkout.launch(cwd=tmp_path).stdout.splitlines() == ["[]", str(tmp_path)]
+
+
+def test_modules_in_the_working_directory_are_never_imported(checkout: Checkout, tmp_path: Path) -> None:
+    (checkout.root / "lib" / "__main__.py").write_text("import json, rich; print(rich.__file__)")
+    for name in ("rich", "json", "lib", "pip", "venv"):
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the working directory')")
+    done = checkout.launch(cwd=tmp_path)
+    assert (done.returncode, "site-packages" in done.stdout) == (0, True), done.stderr
+    assert all(call.startswith("-P -m pip") for call in checkout.calls)
 
 
 def test_works_through_symbolic_links(checkout: Checkout, tmp_path: Path) -> None:
