@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lib.engine.parameters import Value, check_profile, check_slug, resolve
+from lib.engine.parameters import PROFILES, Value, check_profile, check_slug, resolve
 from lib.engine.provenance import Fingerprints, changed, run_key
 from lib.engine.runner import Limits, Stop, execute
-from lib.engine.store import DiskFull, Run, Store
+from lib.engine.store import DiskFull, Metric, Run, Store
 from lib.errors import ReproError, WrongUse
 from lib.project import Project
 
@@ -32,6 +32,10 @@ QUIET = {
 
 RUN_DIR = "."
 """What a notebook gets as ``run_dir``: its working directory, so that no absolute path enters it."""
+
+_FIRST_COLUMNS = ("slug", "key", "state", "profile", "seed")
+_LAST_COLUMNS = ("seconds", "reason")
+"""Columns of a table of results before its parameters and after its metrics."""
 
 _WHAT_CHANGED = {
     "notebook": "notebook changed",
@@ -100,8 +104,12 @@ def plan_runs(
     """
     from lib.engine.cards import load_card
 
-    check_profile(profile)
     problems = _grid_problems(grid, seeds)
+    try:
+        check_profile(profile)
+    except WrongUse as error:
+        problems.append(str(error))
+        profile = PROFILES[0]  # so that the rest is checked, too
     fingerprints = Fingerprints(project)
     store = Store(project)
     plans = []
@@ -163,35 +171,42 @@ def run_all(
 
 
 def results_table(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One row a run: what it is, its parameters, its metrics (columns ``metric [unit]``)."""
+    """One row a run, all with the same columns: what it is, its parameters, its metrics, how it went.
+
+    Metrics stand under ``name [unit]``. What a run does not have is None.
+    """
+    parameters = {
+        name: name if name not in _FIRST_COLUMNS + _LAST_COLUMNS else f"parameter {name}"
+        for run in runs
+        for name in run.parameters
+        if name not in ("profile", "seed")
+    }
     rows = []
     for run in runs:
-        row: dict[str, Any] = {
-            "run": run.id,
-            "state": run.state,
-            "reason": run.reason,
-            "seconds": run.seconds,
-            "profile": run.profile,
-            "seed": run.seed,
-        }
-        row |= {name: value for name, value in run.parameters.items() if name not in row}
-        for metric in run.metrics.values():
-            row[f"{metric.name} [{metric.unit}]" if metric.unit else metric.name] = metric.value
-        rows.append(row)
-    return rows
+        row: dict[str, Any] = {name: getattr(run, name) for name in _FIRST_COLUMNS}
+        row["key"] = run.key[:16]
+        row |= {column: run.parameters.get(name) for name, column in parameters.items()}
+        rows.append(row | {_metric_column(metric, row): metric.value for metric in run.metrics.values()})
+    columns = dict.fromkeys(name for row in rows for name in row)
+    last = [{name: getattr(run, name) for name in _LAST_COLUMNS} for run in runs]
+    return [dict.fromkeys(columns) | row | end for row, end in zip(rows, last, strict=True)]
 
 
 def write_csv(runs: Sequence[Run], path: Path) -> None:
     """Writes `results_table` as CSV in one step; a column that a run does not have stays empty."""
     rows = results_table(runs)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
     with draft.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns)
+        writer = csv.DictWriter(stream, rows[0] if rows else _FIRST_COLUMNS + _LAST_COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     draft.replace(path)
+
+
+def _metric_column(metric: Metric, taken: Mapping[str, Any]) -> str:
+    column = f"{metric.name} [{metric.unit}]" if metric.unit else metric.name
+    return f"metric {column}" if column in (*taken, *_LAST_COLUMNS) else column
 
 
 def _through_dask(

@@ -65,9 +65,10 @@ def test_same_run_asked_for_twice_is_planned_once(project: Project) -> None:
 
 def test_errors_of_all_runs_are_listed_once_each(project: Project) -> None:
     with pytest.raises(WrongUse) as error:
-        plan_runs(project, ["toy", "toi"], "smoke", {"keep_ratio": ["abc", 1.7], "kep": [1]}, [0, 1])
+        plan_runs(project, ["toy", "toi"], "smok", {"keep_ratio": ["abc", 1.7], "kep": [1]}, [0, 1])
     assert sorted(line.split(";")[0] for line in str(error.value).splitlines()) == [
         "no paper 'toi'",
+        "no profile 'smok'",
         "toy: keep_ratio=1.7 is above its maximum 1",
         "toy: keep_ratio=abc is not a valid float",
         "toy: no parameter 'kep'",
@@ -123,9 +124,32 @@ def test_table_has_a_row_a_run_with_units_in_its_columns() -> None:
     assert rows[0]["keep_ratio"] == 0.7
 
 
+def test_columns_are_the_run_then_parameters_then_metrics_of_all_runs() -> None:
+    first, second = a_run(0, macs=1.2), a_run(1, share=0.5)
+    second.parameters["width"] = 3
+    rows = results_table([first, second])
+    names = "slug key state profile seed keep_ratio width macs_[GMAC] share_[GMAC] seconds reason"
+    assert [list(row) for row in rows] == [[name.replace("_[", " [") for name in names.split()]] * 2
+    assert rows[0]["width"] is None
+
+
+def test_names_that_are_columns_already_lose_nothing() -> None:
+    run = a_run(0, macs=1.2)
+    run.parameters["state"] = "wet"
+    run.metrics["keep_ratio"] = Metric("keep_ratio", 0.6, "", 0)
+    (row,) = results_table([run])
+    assert (row["state"], row["parameter state"]) == ("ok", "wet")
+    assert (row["keep_ratio"], row["metric keep_ratio"]) == (0.7, 0.6)
+
+
 def test_csv_has_every_column_of_every_run(tmp_path: Path) -> None:
     path = tmp_path / "tables" / "runs.csv"
     write_csv([a_run(0, macs=1.2), a_run(1, share=0.5)], path)
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["macs [GMAC]"], row["share [GMAC]"]) for row in rows] == [("1.2", ""), ("", "0.5")]
+
+
+def test_csv_of_no_run_has_a_header(tmp_path: Path) -> None:
+    write_csv([], tmp_path / "runs.csv")
+    assert (tmp_path / "runs.csv").read_text().strip() == "slug,key,state,profile,seed,seconds,reason"

@@ -74,6 +74,13 @@ def test_everything_wrong_with_a_run_is_told_at_once_and_nothing_is_left(toy: Pr
     assert not toy.runs.exists()
 
 
+def test_everything_wrong_with_a_batch_is_told_together(toy: Project) -> None:
+    done = repro(toy, "batch", "toy", "toi", "--profile", "smal", "-g", "keep_ratio=abc", "--seeds", "x")
+    assert done.code == 2
+    for mistake in ("no paper 'toi'", "no profile 'smal'", "keep_ratio=abc", "--seeds x"):
+        assert done.err.count(mistake) == 1
+
+
 def test_wrong_paper_and_wrong_profile_are_told_together(toy: Project) -> None:
     done = repro(toy, "run", "toi", "--profile", "smal")
     assert done.code == 2

@@ -25,6 +25,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_batch_writes_one_row_a_run_with_units_in_the_header(project: Project) -> None:
     with (project.runs / "toy-results.csv").open(newline="") as stream:
         table = list(csv.DictReader(stream))
+    assert list(table[0])[:5] == ["slug", "key", "state", "profile", "seed"]
     assert sorted(row["keep_ratio"] for row in table) == ["0.5", "0.7"]
     assert sorted(float(row["kept [percent]"]) for row in table) == [50.0, 70.0]
 

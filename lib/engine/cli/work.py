@@ -65,19 +65,16 @@ def run_one(
 ) -> None:
     """Run a notebook once; prints the folder of the run last."""
     from lib.engine.batch import plan_runs
-    from lib.engine.parameters import check_profile, resolve
 
-    project, problems = context.obj, Problems()
-    overrides: dict[str, Any] = dict(parse_assignments(assignments, problems))
-    with problems.noted():
-        check_profile(profile)
+    project, problems, planned = context.obj, Problems(), list["PlannedRun"]()
+    grid = {name: [value] for name, value in parse_assignments(assignments, problems).items()}
     with problems.noted():
         check_slugs(project, [slug])
-        seed = resolve(project, slug, profile, overrides)["seed"]
+    with problems.noted():
+        planned = plan_runs(project, [slug], profile, grid)
     problems.check()
-    overrides["seed"] = seed
-    planned = plan_runs(project, [slug], profile, {name: [value] for name, value in overrides.items()})
-    _finish_one(_run_planned(project, planned, 1, timeout, memory), as_json)
+    first_seed = planned[:1]
+    _finish_one(_run_planned(project, first_seed, 1, timeout, memory), as_json)
 
 
 def run_again(
@@ -138,7 +135,6 @@ def run_batch(
 ) -> None:
     """Run a grid of parameters and seeds; goes on where it stopped."""
     from lib.engine.batch import plan_runs, write_csv
-    from lib.engine.parameters import check_profile
 
     project, problems = context.obj, Problems()
     values: dict[str, list[Any]] = parse_grid(grid, grid_file, problems)
@@ -150,10 +146,10 @@ def run_batch(
     with problems.noted():
         chosen_seeds = parse_seeds(seeds)
     with problems.noted():
-        check_profile(profile)
-    with problems.noted():
         chosen = check_slugs(project, slugs)
-        planned = plan_runs(project, chosen, profile, values, chosen_seeds)
+    with problems.noted():
+        named = chosen or [slug for slug in slugs if slug != "all"]
+        planned = plan_runs(project, named, profile, values, chosen_seeds)
     if csv is not None and csv.is_dir():
         problems.note(f"--csv {csv}: that is a folder; name a file")
     problems.check()
