@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.errors import WrongUse
+
 
 @dataclass(frozen=True)
 class Project:
@@ -47,6 +49,16 @@ class Project:
     def slugs(self) -> list[str]:
         """Slugs of the papers that have a card, sorted."""
         return sorted(path.stem for path in self.cards.glob("*.yaml"))
+
+
+def user_folder(data_root: str) -> Path:
+    """The folder that a user names, ``~`` expanded. Raises WrongUse for a home that does not exist."""
+    try:
+        return Path(data_root).expanduser()
+    except RuntimeError as error:
+        raise WrongUse(
+            f"data_root={data_root}: there is no such home; write the folder from the root"
+        ) from error
 
 
 REPOSITORY = Project(Path(__file__).resolve().parents[1])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.engine.claims import PROFILES
 from lib.errors import WrongUse
-from lib.project import Project
+from lib.project import Project, user_folder
 
 if TYPE_CHECKING:
     from lib.engine.cards import Card
@@ -206,8 +206,11 @@ def _out_of_range(card: "Card", name: str, value: Value) -> list[str]:
 
 def _unplaced(data_root: Value) -> list[str]:
     """A relative data_root would mean another folder in the notebook than on the command line."""
-    if not data_root or str(data_root).startswith("~") or Path(str(data_root)).is_absolute():
-        return []
+    try:
+        if not data_root or user_folder(str(data_root)).is_absolute():
+            return []
+    except WrongUse as error:
+        return [str(error)]
     return [f"{DATA_ROOT}={data_root} is relative; give it from the root (/...) or from your home (~/...)"]
 
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.project import REPOSITORY, Project
+from lib.project import REPOSITORY, Project, user_folder
 from lib.samples import sample_hashes
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _listing(data_root: str) -> list[tuple[str, int]]:
     """Relative name and size of every file under the user's data folder; nothing where none is given."""
     if not data_root:
         return []
-    root = Path(data_root).expanduser()
+    root = user_folder(data_root)
     found = []
     for folder, _, files in os.walk(root):
         for name in files:

@@ -13,6 +13,7 @@ from torch import Tensor
 from lib.catalogue import DataSet, downloaded
 from lib.errors import ReproError, WrongUse
 from lib.lab.image_folders import ClassFolders, find_split
+from lib.project import user_folder
 from lib.samples import file_sha256
 
 SIDE = 32
@@ -38,7 +39,7 @@ def open_cifar10(entry: DataSet, split: str, data_root: str = "") -> Cifar10:
     assert entry.download is not None
     if split not in MEMBERS:
         raise WrongUse(f"{entry.name} has no split {split!r}; known: {', '.join(MEMBERS)}")
-    archive = (Path(data_root).expanduser() if data_root else downloaded(entry)) / entry.download.file
+    archive = (user_folder(data_root) if data_root else downloaded(entry)) / entry.download.file
     if archive.is_file():
         digest = file_sha256(archive)
         if digest != entry.download.sha256:

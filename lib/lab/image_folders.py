@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lib.errors import ReproError, WrongUse
 from lib.lab.torchvision_ops import prepare_torchvision
+from lib.project import user_folder
 
 SPLIT_NAMES = {
     "train": ("train",),
@@ -33,7 +34,7 @@ def find_split(data_root: str, split: str, name: str) -> Path:
         raise WrongUse(
             f"{name} is not part of the repository: pass data_root, which holds {split}/ or {split}.tar"
         )
-    root = Path(data_root).expanduser()
+    root = user_folder(data_root)
     if not root.is_dir():
         raise WrongUse(f"data_root {root} of {name} is not a folder")
     if split not in SPLIT_NAMES:

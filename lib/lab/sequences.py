@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from lib.catalogue import Tier, find
 from lib.errors import ReproError, WrongUse
+from lib.project import user_folder
 from lib.samples import file_sha256, sample
 
 COEFFICIENTS = 12
@@ -120,7 +121,7 @@ def read_ts(path: Path, expected: int) -> list[tuple[np.ndarray, str]]:
 def _locate(split: str, data_root: str) -> Path:
     if not data_root:
         return sample(f"japanese_vowels_{split}")
-    path = Path(data_root).expanduser() / f"JapaneseVowels_{split.upper()}.ts"
+    path = user_folder(data_root) / f"JapaneseVowels_{split.upper()}.ts"
     if not path.is_file():
         raise WrongUse(f"japanese_vowels: expected {path}, which does not exist")
     return path

@@ -135,6 +135,17 @@ def test_unknown_slug_and_profile_suggest_the_nearest(project: Project) -> None:
         resolve(project, "toy", "smal", {})
 
 
+def test_data_root_from_the_home_stays_as_it_was_written(project: Project) -> None:
+    declare(project, 'data_root: str = ""\n')
+    assert resolve(project, "toy", "smoke", {"data_root": "~/images"})["data_root"] == "~/images"
+
+
+def test_data_root_in_a_home_that_does_not_exist_is_refused(project: Project) -> None:
+    declare(project, 'data_root: str = ""\n')
+    with pytest.raises(WrongUse, match="data_root=~nobody-at-all/images: there is no such home"):
+        resolve(project, "toy", "smoke", {"data_root": "~nobody-at-all/images"})
+
+
 def test_relative_data_root_is_refused(project: Project) -> None:
     declare(project, 'data_root: str = ""\n')
     with pytest.raises(WrongUse, match="data_root=images is relative"):

@@ -66,6 +66,13 @@ def test_classes_are_numbered_by_sorted_folder_name(own: Path) -> None:
     assert raw.shape == (3, 32, 32)
 
 
+def test_data_root_may_begin_at_the_home(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(own.parent))
+    assert load("class_folders", "train", data_root=f"~/{own.name}").sha256 == (
+        load("class_folders", "train", data_root=str(own)).sha256
+    )
+
+
 def test_the_image_under_an_index_is_the_file_of_its_label(own: Path) -> None:
     folders = image_folders.ClassFolders(own / "train")
     for index in range(len(folders)):
