@@ -96,7 +96,7 @@ def test_dropped_tokens_do_not_change_the_scores_of_others(make: object) -> None
 def test_prior_is_the_keep_probability_of_a_selector_that_sees_nothing() -> None:
     selector = spvit.AttentionSelector(64, 4, prior=0.7)
     for network_ in selector.classify:
-        network_[-1].weight.data.zero_()  # type: ignore[index, union-attr, operator]
+        network_[-1].weight.data.zero_()  # type: ignore[index]
     torch.testing.assert_close(selector(candidates(2, 5, 64)), torch.full((10,), 0.7))
 
 
