@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lib.errors import ReproError
 from lib.lab.datasets import ImageSplit
 from lib.vit import spvit
 from lib.vit.host import TokenHost
@@ -52,6 +53,8 @@ def finetune(
 ) -> Iterator[Step]:
     """Train `host` on `split`, yielding after every step; `host` is left in evaluation mode at the end.
 
+    Raises ReproError when the loss is no longer finite.
+
     `teacher` is the dense network with its own copy of the weights; `targets` are the cumulative keep ratios
     of the host's stages in order.
     """
@@ -87,6 +90,10 @@ def finetune(
             loss = spvit.loss(
                 output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights()
             )
+            if not torch.isfinite(loss):
+                raise ReproError(
+                    f"the loss is {loss.item()} after {index} of {total} steps: lower learning_rate or backbone_scale"
+                )
             host.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_([*selectors, *backbone], 1.0)

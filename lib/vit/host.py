@@ -212,7 +212,7 @@ def _masked_stage(
     policy = torch.cat((alive[:, :prefix], keep, seen[:, patches:]), 1)
     if stage.package:
         image = torch.arange(batch, device=x.device).repeat_interleave(patches)
-        weight = (dropped * scores).flatten()
+        weight = (dropped * _package_weight(scores)).flatten()
         packages = segment_mean(tokens[:, :patches].flatten(0, 1), weight, image, batch)
         packaged = dropped.detach().amax(1, keepdim=True) > 0
         x = torch.cat((x, packages[:, None]), 1)
@@ -243,12 +243,17 @@ def _gathered_stage(
     stays = torch.ones_like(rows.image, dtype=torch.bool)
     stays[free[patch]] = keep[where] > 0
     if stage.package:
-        packages = segment_mean(values[patch], (dropped * scores)[where], where[0], batch)
+        packages = segment_mean(values[patch], (dropped * _package_weight(scores))[where], where[0], batch)
         packaged = dropped.amax(1) > 0
     else:
         packages = values.new_zeros(batch, values.shape[1])
         packaged = torch.zeros(batch, dtype=torch.bool, device=values.device)
     return rows.kept(stays, packages, packaged), trace
+
+
+def _package_weight(scores: Tensor) -> Tensor:
+    """Weights of patches in their package: keep probabilities, never so small that their sum could vanish."""
+    return scores.clamp(min=1.0e-6)
 
 
 def _padded(rows: Rows, prefix: int) -> Tensor:

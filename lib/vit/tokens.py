@@ -115,7 +115,8 @@ def segment_mean(values: Tensor, weight: Tensor, image: Tensor, images: int) -> 
     weight = weight.view(-1, *([1] * (values.dim() - 1)))
     total = values.new_zeros(images, *values.shape[1:]).index_add(0, image, values * weight)
     mass = values.new_zeros(images, *weight.shape[1:]).index_add(0, image, weight)
-    return total / mass.clamp(min=torch.finfo(values.dtype).tiny)
+    # a mass of 1 where there is none: dividing by almost nothing would make gradients overflow
+    return total / torch.where(mass > 0, mass, torch.ones_like(mass))
 
 
 def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
