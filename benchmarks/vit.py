@@ -1,6 +1,6 @@
 """Dense timm DeiT-S against the same network losing tokens: does the saved arithmetic become saved time?
 
-Random weights (time does not depend on them), the keep ratios of SPViT's fact sheet, batch 1 and 32, both
+Random weights (time does not depend on them), SPViT's keep ratios, batch 1 and 32, both
 sides in one process in alternating bursts. `real` says which part of the MAC reduction became time reduction:
 (1 - time ratio) / (1 - MAC ratio).
 """

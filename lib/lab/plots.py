@@ -57,7 +57,9 @@ def bars(groups: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", 
         drawn = axes.bar(places, heights, width * 0.92, label=name, color=COLOURS[index % len(COLOURS)])
         axes.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
     axes.set_xticks(range(len(groups)), list(groups))
-    plain(axes, x="", y=y, title=title).legend(fontsize=8, frameon=False)
+    plain(axes, x="", y=y, title=title)
+    if len(variants) > 1:
+        axes.legend(fontsize=8, frameon=False)
     figure.tight_layout()
     return figure
 

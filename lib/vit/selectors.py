@@ -95,7 +95,7 @@ def gumbel_keep(scores: Tensor, alive: Tensor, generator: torch.Generator | None
     """Decisions sampled from keep probabilities `scores`, differentiable by the straight-through estimator.
 
     Gumbel-softmax at temperature 1 over (keep, drop), hard in the forward pass; times `alive`, so that a
-    dropped patch never returns (SPViT section 3).
+    dropped patch never returns.
     """
     small = 1.0e-6
     keep = scores.clamp(small, 1 - small)

@@ -172,7 +172,7 @@ def prune_randomly(
 
 
 def ratio_loss(decisions: Sequence[Tensor], targets: Sequence[float]) -> Tensor:
-    """(1/K) sum_k (mean(D_k) - rho_k)^2 with the mean over the whole batch (section 3.4).
+    """(1/K) sum_k (mean(D_k) - rho_k)^2 with the mean over the whole batch (SPViT, released code).
 
     `decisions` are `(batch, patches)`. Because the mean is not taken image by image, the loss does not care
     how the kept patches are spread over the images: they may differ in number.
@@ -204,7 +204,7 @@ def loss(
     targets: Sequence[float],
     weights: LossWeights,
 ) -> Tensor:
-    """L = L_cls + 0.5 KL(student || teacher) + 0.5 L_token + 2 L_ratio (section 3.4).
+    """L = L_cls + 0.5 KL(student || teacher) + 0.5 L_token + 2 L_ratio (SPViT, released code).
 
     `output` is that of masked execution; `teacher_logits (batch, classes)` and the normalised `teacher_tokens
     (batch, prefix + patches, dim)` are the dense network's. L_token is the mean squared error over the

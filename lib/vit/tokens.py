@@ -134,7 +134,7 @@ def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
 def masked_attention(attention: "Attention", x: Tensor, policy: Tensor, eps: float) -> Tensor:
     """Attention output `(batch, length, dim)` of `x`; tokens with `policy (batch, length)` 0 are not seen.
 
-    SPViT section 3 (from DynamicViT): exp(S - max S) is multiplied by G, where G_ij is 1 for i = j and
+    As in SPViT and DynamicViT, exp(S - max S) is multiplied by G, where G_ij is 1 for i = j and
     policy_j elsewhere, and normalised with `eps` so that no row is empty. With eps = 0 the tokens that count
     come out as if the others had been removed. Computed in float32.
     """

@@ -1,4 +1,4 @@
-"""Multiply-accumulates of pruned networks against the fact sheet's derived figures."""
+"""Multiply-accumulates of pruned networks against figures derived by hand."""
 
 import pytest
 
