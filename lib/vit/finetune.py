@@ -86,13 +86,15 @@ def finetune(
                 dense = teacher_host(images, execution="masked")
             assert dense.tokens is not None
             output = host(images, execution="masked", generator=generator)
-            wanted = targets[len(targets) - len(active) :]  # targets of 1 come first and have no stage
+            # targets of 1 come first and have no stage
+            wanted = targets[len(targets) - len(active) :]
             loss = spvit.loss(
                 output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights()
             )
             if not torch.isfinite(loss):
                 raise ReproError(
-                    f"the loss is {loss.item()} after {index} of {total} steps: lower learning_rate or backbone_scale"
+                    f"the loss is {loss.item()} after {index} of {total} steps: "
+                    "lower learning_rate or backbone_scale"
                 )
             host.zero_grad()
             loss.backward()

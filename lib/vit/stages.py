@@ -1,4 +1,4 @@
-"""Where to put selectors, and how much each drops, so that a device meets its latency (SPViT, latency-aware training).
+"""Where to put selectors, and how much each drops, so that a device meets its latency (SPViT).
 
 The released code holds no latency table and no search; the published outline is a table from keep ratio to
 block latency and an insertion of selectors from the last block towards the front. The procedure here is that

@@ -1,4 +1,4 @@
-"""SPViT against the figures of its sources: parameter counts, the selector's form, the losses, and wrong use."""
+"""SPViT against its sources: parameter counts, the form of the selector, the losses, and wrong use."""
 
 import pytest
 import torch
