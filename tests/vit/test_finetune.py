@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib.errors import ReproError
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit, load
 from lib.vit import spvit
@@ -151,3 +152,11 @@ def test_gradients_of_frozen_tokens_do_not_shrink_the_steps_of_others(
     trained(host, Recipe(epochs=1, batch_size=20))
     frozen = {id(parameter) for name, parameter in host.named_parameters() if name in FROZEN}
     assert all(not ids & frozen for ids in clipped)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training() -> None:
+    host = made()
+    with torch.no_grad():
+        host.backbone.head.weight.fill_(float("inf"))
+    with pytest.raises(ReproError, match="lower learning_rate"):
+        trained(host, Recipe(epochs=1))
