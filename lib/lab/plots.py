@@ -46,21 +46,43 @@ def kept_patches(
     return figure
 
 
-def bars(groups: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", decimals: int = 2) -> Figure:
-    """Grouped bars: a cluster per key of `groups`, in it a bar per variant, its value written above."""
-    variants = list(dict.fromkeys(name for values in groups.values() for name in values))
-    figure, axes = plt.subplots(figsize=(2.2 + 1.5 * len(groups), 3.2))
+def bars(
+    variants: Mapping[str, Mapping[str, float]], *, y: str, title: str = "", decimals: int = 2
+) -> Figure:
+    """Grouped bars, each with its value above: `variants` maps a name (a colour) to group -> height."""
+    groups = list(dict.fromkeys(group for heights in variants.values() for group in heights))
+    figure, axes = plt.subplots(figsize=(2.2 + 1.3 * len(groups), 3.2))
     width = 0.8 / len(variants)
-    for index, name in enumerate(variants):
-        heights = [values.get(name, numpy.nan) for values in groups.values()]
+    for index, (name, heights) in enumerate(variants.items()):
         places = numpy.arange(len(groups)) + (index - (len(variants) - 1) / 2) * width
-        drawn = axes.bar(places, heights, width * 0.92, label=name, color=COLOURS[index % len(COLOURS)])
+        drawn = axes.bar(
+            places,
+            [heights.get(group, numpy.nan) for group in groups],
+            width * 0.92,
+            label=name,
+            color=COLOURS[index % len(COLOURS)],
+        )
         axes.bar_label(drawn, fmt=f"%.{decimals}f", fontsize=7, padding=1)
-    axes.set_xticks(range(len(groups)), list(groups))
+    axes.set_xticks(range(len(groups)), [group.replace(" ", "\n") for group in groups], fontsize=8)
     plain(axes, x="", y=y, title=title)
     if len(variants) > 1:
         axes.legend(fontsize=8, frameon=False)
     figure.tight_layout()
+    return figure
+
+
+def histogram(counts: Mapping[str, Sequence[float]], *, x: str, y: str) -> Figure:
+    """How often each whole number occurs: a panel per variant, one below the other, on shared axes."""
+    figure, panels = plt.subplots(
+        len(counts), 1, figsize=(6, 1.3 * len(counts)), sharex=True, squeeze=False, layout="constrained"
+    )
+    highest = int(max(max(values) for values in counts.values()))
+    bins = (numpy.arange(highest + 2) - 0.5).tolist()
+    for index, (axes, (name, values)) in enumerate(zip(panels[:, 0], counts.items(), strict=True)):
+        axes.hist(values, bins=bins, color=COLOURS[index % len(COLOURS)])
+        plain(axes, x="", y="", title=name)
+    figure.supxlabel(x, fontsize=10)
+    figure.supylabel(y, fontsize=10)
     return figure
 
 

@@ -43,10 +43,17 @@ def test_bars_show_every_value_and_leave_gaps_for_missing_ones() -> None:
     figure = plots.bars({"one": {"a": 1.0, "b": 2.0}, "two": {"a": 3.0}}, y="accuracy (%)", decimals=1)
     (axes,) = figure.axes
     heights = [bar.get_height() for bar in axes.patches]  # type: ignore[attr-defined]
-    assert heights[:3] == [1.0, 3.0, 2.0]
+    assert heights[:3] == [1.0, 2.0, 3.0]
     assert numpy.isnan(heights[3])
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "two"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b"]
     assert axes.get_ylabel() == "accuracy (%)"
+
+
+def test_histogram_counts_whole_numbers_in_a_panel_per_variant() -> None:
+    figure = plots.histogram({"stage 1": [0, 2, 2], "stage 2": [1, 1, 1]}, x="patches kept", y="pictures")
+    heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]  # type: ignore[attr-defined]
+    assert heights == [[1, 0, 2], [0, 3, 0]]
+    assert [axes.get_title() for axes in figure.axes] == ["stage 1", "stage 2"]
 
 
 def test_kept_patches_are_shown_as_they_are_and_dropped_ones_are_not() -> None:

@@ -157,6 +157,6 @@ def test_gradients_of_frozen_tokens_do_not_shrink_the_steps_of_others(
 def test_a_loss_that_is_not_finite_stops_the_training() -> None:
     host = made()
     with torch.no_grad():
-        host.backbone.head.weight.fill_(float("inf"))
+        host.get_parameter("backbone.head.weight").fill_(float("inf"))
     with pytest.raises(ReproError, match="lower learning_rate"):
         trained(host, Recipe(epochs=1))
