@@ -4,8 +4,8 @@ The verdicts of a paper are kept as ``data/runs/verdicts/<slug>.json``, an objec
 
 - ``format`` (1), ``slug``, ``profile``, ``audited`` (ISO 8601 time),
 - ``verdicts``: one object a claim, in the card's order, with ``claim``, ``state``, ``reason``, ``command``,
-  ``measured``, ``paper``, ``profile``, ``origin``, ``seeds`` and ``interval`` (null, or ``estimate``,
-  ``low``, ``high``),
+  ``measured``, ``paper``, ``profile``, ``origin``, ``seeds``, ``interval`` (null, or ``estimate``,
+  ``low``, ``high``) and ``derived`` (true for a check of ours, which is not the paper's own claim),
 - ``recorded``: one object a file of recorded evidence, with ``file``, ``profile``, ``commit``, ``recorded``,
   ``machine`` and its own ``verdicts``,
 - ``runs``: one object a run that was judged or failed, with ``run``, ``path`` (relative to the project),

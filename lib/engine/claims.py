@@ -165,6 +165,11 @@ class _Claim(CardModel):
         raise NotImplementedError
 
     @property
+    def derived(self) -> bool:
+        """Whether the claim is a check of ours, derived from the source, rather than the paper's own."""
+        return self.source.directness == "derived"
+
+    @property
     def can_settle(self) -> bool:
         """Whether any profile can settle the claim at all."""
         return self.unsettled is None and self.source.confidence == "seen"

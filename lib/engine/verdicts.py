@@ -20,7 +20,15 @@ from lib.engine.claims import (
     profile_rank,
 )
 from lib.engine.statistics import CONFIDENCE, Interval, mean_interval
-from lib.engine.wording import difference_unit, figure, paper_text, quantity, seeds_text, with_unit
+from lib.engine.wording import (
+    attributed,
+    difference_unit,
+    figure,
+    paper_text,
+    quantity,
+    seeds_text,
+    with_unit,
+)
 
 BOOTSTRAP_SEED = 0
 _VERB = {"analytic": "Counted", "modelled": "Modelled", "measured": "Measured"}
@@ -52,7 +60,10 @@ class Observations:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer for one claim; `reason` is one sentence, `command` what would settle the claim, or empty."""
+    """The answer for one claim; `reason` is one sentence, `command` what would settle the claim, or empty.
+
+    `paper` is what was claimed, in signs; `derived` says that the claim is a check of ours, not the paper's.
+    """
 
     claim: str
     state: State
@@ -64,6 +75,7 @@ class Verdict:
     command: str = ""
     interval: Interval | None = None
     seeds: tuple[int, ...] = ()
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,7 @@ def judge(
             command=command,
             interval=finding.interval if finding else None,
             seeds=finding.seeds if finding else (),
+            derived=claim.derived,
         )
 
     if claim.unsettled is not None:
@@ -109,7 +122,7 @@ def judge(
     if not claim.can_settle:
         return verdict(
             State.NOT_ASSESSED,
-            "The paper's figure is recalled, not confirmed in a source, so it settles nothing.",
+            "The figure is recalled, not confirmed in a source, so it settles nothing.",
         )
     if profile_rank(observations.profile) < profile_rank(claim.needs.profile):
         return verdict(
@@ -141,6 +154,7 @@ def judge_without_runs(claim: Claim, profile: str, slug: str) -> Verdict:
         profile=profile,
         origin="run",
         command=settling_command(claim, slug),
+        derived=claim.derived,
     )
 
 
@@ -183,12 +197,12 @@ def _compare_ratio(claim: RatioClaim, observations: Observations, bootstrap_seed
 def _against_figure(
     claim: ValueClaim | RatioClaim, interval: Interval, unit: str, seeds: tuple[int, ...]
 ) -> _Finding:
-    """Compare an interval with the paper's figure and its tolerance."""
+    """Compare an interval with the claimed figure and its tolerance."""
     measured = quantity(interval, unit, len(seeds))
     if claim.paper is None or claim.tolerance is None:
         return _Finding(State.NOT_ASSESSED, "", measured, interval, seeds)
     low, high = claim.tolerance.around(*claim.paper.ends)
-    allowed = f"the paper's {paper_text(claim)}"
+    allowed = attributed(claim)
     lead = f"{_VERB[claim.evidence]} {with_unit(interval.estimate, unit)}"
     if interval.inside(low, high):
         return _Finding(

@@ -62,6 +62,12 @@ def paper_text(claim: Claim) -> str:
             return _condition_text(claim)
 
 
+def attributed(claim: Claim) -> str:
+    """The figure with whose it is: ``the paper's 26 ms`` or ``the derived 2.912 GMAC``."""
+    whose = "the derived" if claim.derived else "the paper's"
+    return f"{whose} {paper_text(claim)}"
+
+
 def _figure_text(claim: ValueClaim | RatioClaim) -> str:
     if claim.paper is None:
         return ""

@@ -3,12 +3,14 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from lib.project import Project
 from tests.commands import repro
-from tests.toy import toy_project
+from tests.toy import toy_card, toy_project
 
 GRID = ("batch", "toy", "-g", "keep_ratio=0.5,0.7", "-p", "pause_s=0")
 
@@ -126,6 +128,16 @@ def test_an_audit_prints_every_verdict_and_the_front_page_last(project: Project)
     assert "./repro audit toy --profile small" in " ".join(done.out.split())
     assert Path(done.last_line) == project.site / "index.html"
     assert (project.site / "index.html").is_file()
+
+
+def test_an_audit_counts_checks_of_ours_apart(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    claims: Any = toy_card()["claims"]
+    source = {**claims[0]["source"], "directness": "derived"}
+    card = {**toy_card(), "claims": [{**claims[0], "source": source}, claims[1]]}
+    project.card("toy").write_text(yaml.safe_dump(card))
+    out = " ".join(repro(project, "audit", "--no-run").out.split())
+    assert "2 not assessed (of the paper's own 1: 1 not assessed; the other is a check of ours)" in out
 
 
 def test_an_audit_as_json_prints_nothing_else_on_stdout(project: Project) -> None:

@@ -231,8 +231,21 @@ def test_aligned_equations_become_a_table() -> None:
 def test_the_readme_table_counts_the_verdicts(audited: Project) -> None:
     head, _, row = readme_table(audited).splitlines()
     assert "| reproduced | not reproduced |" in head
-    assert "| 2 | 2 | · | · | · | · |" in row
+    assert "| 2 | 2 | · | · | · | · | · |" in row
     assert "[toy](notebooks/toy.ipynb)" in row
+
+
+def test_checks_of_ours_stand_apart_in_the_readme_and_on_the_site(project: Project) -> None:
+    claims: Any = toy_card()["claims"]
+    source = {**claims[0]["source"], "directness": "derived"}
+    change_card(project, claims=[{**claims[0], "source": source}, claims[1]])
+    publish_profile(project, "small")
+    audit(project, ["toy"], "small", run_missing=False)
+    assert readme_table(project).endswith("| 1 | 1 | · | · | · | · | 1 of 1 hold |")
+    text = " ".join(page(project, "papers/toy.html").split())
+    assert "1 is a check of ours" in text
+    assert "the paper's 70" not in text
+    assert "the paper's own 1: 1 reproduced" in page(project, "index.html")
 
 
 def test_the_readme_table_before_any_audit(project: Project) -> None:

@@ -266,3 +266,10 @@ def test_without_runs_a_claim_is_not_assessed() -> None:
 def test_without_runs_an_unsettled_claim_keeps_its_reason() -> None:
     verdict = judge_without_runs(make(**VALUE, unsettled="needs the phone"), "smoke", "toy")
     assert "needs the phone" in verdict.reason
+
+
+def test_a_derived_figure_is_not_called_the_papers() -> None:
+    derived = {**VALUE, "source": {**SEEN, "directness": "derived"}}
+    verdict = verdict_of(derived, seen(unit="GMAC", gmacs=2.0))
+    assert verdict.reason == "Counted 2 GMAC, within the derived 2 ± 0.1 GMAC."
+    assert verdict.derived

@@ -30,7 +30,7 @@ PANEL = "Verdicts"
 COLUMNS = (
     Column("claim", "claim"),
     Column("verdict", "verdict", show=words, whole=True),
-    Column("paper", "paper"),
+    Column("claimed", "paper"),
     Column("measured", "measured"),
     Column("why", "why"),
 )
@@ -139,7 +139,8 @@ def _show_audit(project: "Project", result: "AuditResult") -> None:
         for recorded in paper.recorded:
             _show_recorded(paper, recorded)
     claims = [verdict for paper in result.papers for verdict in paper.verdicts]
-    print(f"{count(len(result.papers), 'paper')}, {count(len(claims), 'claim')}: {tally(claims)}")
+    amount = f"{count(len(result.papers), 'paper')}, {count(len(claims), 'claim')}"
+    print(f"{amount}: {tally(claims)}{_whose(claims)}")
     for path in result.evidence_written:
         print(f"evidence: {path}")
     if result.site:
@@ -168,6 +169,16 @@ def _row(verdict: "Verdict", statement: str = "") -> dict[str, Any]:
         "measured": verdict.measured,
         "why": f"{verdict.reason} {verdict.command}".strip(),
     }
+
+
+def _whose(verdicts: "Sequence[Verdict]") -> str:
+    """The papers' own claims apart from checks of ours, in brackets; empty when all are the papers' own."""
+    own = [verdict for verdict in verdicts if not verdict.derived]
+    ours = len(verdicts) - len(own)
+    if not ours:
+        return ""
+    others = f"the other {ours} are checks" if ours > 1 else "the other is a check"
+    return f" (of the paper's own {len(own)}: {tally(own) or 'none'}; {others} of ours)"
 
 
 def tally(verdicts: "Iterable[Verdict]") -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 
 from lib.engine.audit import last_verdicts
 from lib.engine.cards import load_cards
-from lib.engine.verdicts import State
+from lib.engine.verdicts import State, Verdict
 from lib.errors import ReproError
 from lib.project import Project
 
@@ -13,20 +13,27 @@ BEGIN, END = "<!-- verdicts:begin -->", "<!-- verdicts:end -->"
 
 
 def readme_table(project: Project) -> str:
-    """A Markdown table: one row a paper, with the number of claims in each state at its last audit."""
+    """A Markdown table: one row a paper, with its own claims in each state at its last audit.
+
+    Checks of ours, whose figures we derived, stand apart in the last column.
+    """
     states = [state.replace("_", " ") for state in State]
     lines = [
-        f"| paper | venue | notebook | claims | {' | '.join(states)} |",
-        f"| --- | --- | --- | ---: | {' | '.join('---:' for _ in states)} |",
+        f"| paper | venue | notebook | claims | {' | '.join(states)} | our own checks |",
+        f"| --- | --- | --- | ---: | {' | '.join('---:' for _ in states)} | ---: |",
     ]
     for card in load_cards(project).values():
-        counts = Counter(verdict.state for verdict in last_verdicts(project, card.slug))
-        numbers = [str(counts[state] or "·") if counts else "" for state in State]
-        if not counts:
+        verdicts = last_verdicts(project, card.slug)
+        counts = Counter(verdict.state for verdict in verdicts if not verdict.derived)
+        numbers = [str(counts[state] or "·") if verdicts else "" for state in State]
+        if not verdicts:
             numbers[0] = "not audited yet"
         notebook = f"[{card.slug}](notebooks/{card.slug}.ipynb)"
+        own = sum(not claim.derived for claim in card.claims)
         cells = [f"[{_escape(card.title)}]({_link(card.links)})", _escape(card.venue), notebook]
-        lines.append(f"| {' | '.join([*cells, str(len(card.claims)), *numbers])} |")
+        lines.append(
+            f"| {' | '.join([*cells, str(own), *numbers, _checks(len(card.claims) - own, verdicts)])} |"
+        )
     return "\n".join(lines)
 
 
@@ -50,6 +57,13 @@ def update_readme(project: Project) -> bool:
     draft.write_text(renewed, encoding="utf-8")
     draft.replace(path)
     return True
+
+
+def _checks(amount: int, verdicts: list[Verdict]) -> str:
+    if not amount:
+        return "·"
+    held = sum(verdict.derived and verdict.state is State.REPRODUCED for verdict in verdicts)
+    return f"{held} of {amount} hold" if verdicts else str(amount)
 
 
 def _link(links: dict[str, str]) -> str:

@@ -68,6 +68,16 @@ class Paper:
         return Counter(row.verdict.state for row in self.rows)
 
     @property
+    def ours(self) -> list[Row]:
+        """The rows that are checks of ours, not the paper's own claims."""
+        return [row for row in self.rows if row.claim.derived]
+
+    @property
+    def own_counts(self) -> Counter[State]:
+        """How many of the paper's own claims are in which state."""
+        return Counter(row.verdict.state for row in self.rows if not row.claim.derived)
+
+    @property
     def recorded(self) -> list[dict[str, Any]]:
         """Files of recorded evidence: about each, and the claims that it settles."""
         found = []
