@@ -16,14 +16,15 @@ A field is only ever added; ``format`` rises if one changes its meaning.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.engine.cards import Card, load_card
-from lib.engine.claims import PROFILES, profile_rank
+from lib.engine.claims import PROFILES, Claim, profile_rank
 from lib.engine.evidence import Evidence, read_evidence, record_evidence
+from lib.engine.parameters import DATA_ROOT, check_slug, nearest, read_parameters, wants_data_root
 from lib.engine.statistics import Interval
 from lib.engine.store import Run, Store, write_json
 from lib.engine.verdicts import Observations, State, Verdict, judge, judge_without_runs
@@ -105,6 +106,7 @@ def audit(
     profile: str = "smoke",
     run_missing: bool = True,
     *,
+    overrides: Mapping[str, str] | None = None,
     record: bool = False,
     write_site: bool = True,
     jobs: int = 1,
@@ -115,21 +117,24 @@ def audit(
     """Runs what is missing of `profile`, judges every claim of `slugs` (none: all), keeps the verdicts.
 
     A claim that `profile` cannot settle is judged on current runs of another profile that the store has.
-    `on_plan` gets the plan, with the reason of each run, before anything starts. `record` writes the runs of
-    `profile` to the evidence folder, `write_site` renews the pages under ``site/``. Raises WrongUse before
-    anything starts, and what `run_all` raises.
+    `overrides` are parameters, by name, for the papers whose notebook has them; a folder of data goes only
+    to profiles that read one. `on_plan` gets the plan, with the reason of each run, before anything starts.
+    `record` writes the runs of `profile` to the evidence folder, `write_site` renews the pages under
+    ``site/``. Raises WrongUse before anything starts, and what `run_all` raises.
     """
-    from lib.engine.batch import plan_runs, run_all
+    from lib.engine.batch import run_all
     from lib.engine.report import build_site
 
     slugs = list(slugs) or project.slugs()
     if not slugs:
         raise WrongUse(f"there is no paper in {project.cards}; make one with `./repro new SLUG`")
     profile_rank(profile)
-    planned = plan_runs(project, slugs, profile, {})
-    sizes = [name for name in PROFILES if name != profile]
-    others = [plan for name in sizes for plan in plan_runs(project, slugs, name, {})]
     cards = {slug: load_card(project.card(slug)) for slug in dict.fromkeys(slugs)}
+    overrides = overrides or {}
+    planned = _plan(project, cards, profile, overrides, only_look=not run_missing)
+    others = []
+    for name in (name for name in PROFILES if name != profile):
+        others += _plan(project, cards, name, overrides, only_look=True)
     for slug in cards:
         read_evidence(project, slug)
     if on_plan:
@@ -154,6 +159,12 @@ def audit(
         evidence_written=tuple(written),
         site=build_site(project) if write_site else None,
     )
+
+
+def command_for(project: Project, card: Card, profile: str) -> str:
+    """The command that audits the paper with `profile`, with the parameter that this needs, if any."""
+    folder = f" -p {DATA_ROOT}=FOLDER" if wants_data_root(project, card, profile) else ""
+    return f"./repro audit {card.slug} --profile {profile}{folder}"
 
 
 def read_audit(project: Project, slug: str) -> PaperAudit | None:
@@ -205,6 +216,36 @@ def observe(profile: str, runs: Mapping[int, Run | None]) -> Observations:
     return Observations(profile, "run", values, units, "; ".join(trouble))
 
 
+def _plan(
+    project: Project, cards: Mapping[str, Card], profile: str, overrides: Mapping[str, str], only_look: bool
+) -> "list[PlannedRun]":
+    """The runs of `profile`, each with the overrides that its notebook has. Raises one WrongUse for all."""
+    from lib.engine.batch import plan_runs
+
+    plans: list[PlannedRun] = []
+    problems: list[str] = []
+    known: dict[str, None] = {}
+    for slug, card in cards.items():
+        try:
+            check_slug(project, slug)
+            names = [parameter.name for parameter in read_parameters(project.notebook(slug))]
+            known |= dict.fromkeys(names)
+            folder = not only_look or wants_data_root(project, card, profile)
+            fitting = {
+                name: [value]
+                for name, value in overrides.items()
+                if name in names and (folder or name != DATA_ROOT)
+            }
+            plans += plan_runs(project, [slug], profile, fitting, only_look=only_look)
+        except WrongUse as error:
+            problems += str(error).splitlines()
+    unknown = [name for name in overrides if name not in known]
+    problems += [f"no audited notebook has a parameter {name!r}{nearest(name, known)}" for name in unknown]
+    if problems:
+        raise WrongUse("\n".join(dict.fromkeys(problems)))
+    return plans
+
+
 def _found(store: Store, planned: "Sequence[PlannedRun]") -> dict[str, dict[int, Run | None]]:
     """Profile -> seed -> the current run in the store."""
     found: dict[str, dict[int, Run | None]] = {name: {} for name in PROFILES}
@@ -234,7 +275,7 @@ def _judge_paper(
         first, *rest = answers
         if first.state is State.NOT_ASSESSED:
             first = next((answer for answer in rest if answer.state in _SETTLED), first)
-        verdicts.append(first)
+        verdicts.append(_with_command(project, card, claim, first))
     used = {profile, *(verdict.profile for verdict in verdicts)}
     runs = [run for name in order if name in used for run in found[name].values() if run is not None]
     return PaperAudit(
@@ -242,19 +283,28 @@ def _judge_paper(
         profile=profile,
         audited=datetime.now(UTC).isoformat(timespec="seconds"),
         verdicts=tuple(verdicts),
-        recorded=tuple(_judge_evidence(card, name, item) for name, item in evidence.items()),
+        recorded=tuple(_judge_evidence(project, card, name, item) for name, item in evidence.items()),
         runs=tuple(_judged_run(project, run) for run in runs),
     )
 
 
-def _judge_evidence(card: Card, file: str, evidence: Evidence) -> RecordedVerdicts:
+def _with_command(project: Project, card: Card, claim: Claim, verdict: Verdict) -> Verdict:
+    if not verdict.command:
+        return verdict
+    return replace(verdict, command=command_for(project, card, claim.needs.profile))
+
+
+def _judge_evidence(project: Project, card: Card, file: str, evidence: Evidence) -> RecordedVerdicts:
     return RecordedVerdicts(
         file=file,
         profile=evidence.profile,
         commit=evidence.commit,
         recorded=evidence.recorded,
         machine=evidence.machine,
-        verdicts=tuple(judge(claim, evidence.observations, card.slug) for claim in card.claims),
+        verdicts=tuple(
+            _with_command(project, card, claim, judge(claim, evidence.observations, card.slug))
+            for claim in card.claims
+        ),
     )
 
 

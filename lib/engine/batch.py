@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lib.engine.parameters import PROFILES, Value, check_profile, check_slug, resolve
+from lib.engine.parameters import (
+    DATA_ROOT,
+    PROFILES,
+    Value,
+    check_profile,
+    check_slug,
+    resolve,
+    wants_data_root,
+)
 from lib.engine.provenance import Fingerprints, changed, run_key
 from lib.engine.runner import Limits, Stop, execute
 from lib.engine.store import DiskFull, Metric, Run, Store
@@ -20,6 +28,8 @@ from lib.project import Project
 
 if TYPE_CHECKING:
     from distributed import Future
+
+    from lib.engine.cards import Card
 
 POLL_S = 0.3
 LOOPBACK = "127.0.0.1:0"
@@ -96,11 +106,12 @@ def plan_runs(
     grid: Mapping[str, Sequence[object]],
     seeds: Sequence[int] | None = None,
     force: bool = False,
+    only_look: bool = False,
 ) -> list[PlannedRun]:
     """One planned run per slug, combination of the grid's values, and seed (None: the profile's seeds).
 
     Nothing is started. Raises one WrongUse that lists everything wrong in all of them. `force` runs even
-    what is already done.
+    what is already done; `only_look` lets runs pass that could not start for want of a data_root.
     """
     from lib.engine.cards import load_card
 
@@ -133,6 +144,8 @@ def plan_runs(
                 components = fingerprints.components(card, parameters)
                 key = run_key(components)
                 action, reason = _decide(store, slug, key, components, known, force)
+                if action == "run" and not only_look:
+                    problems += _no_data(project, card, profile, parameters)
                 data = fingerprints.samples(card)
                 plans.append(
                     PlannedRun(
@@ -352,6 +365,14 @@ def _seeds(
     if "seed" in combination:
         return [None]
     return list(dict.fromkeys(profile_seeds if seeds is None else seeds))
+
+
+def _no_data(project: Project, card: "Card", profile: str, parameters: Mapping[str, Value]) -> list[str]:
+    if parameters.get(DATA_ROOT) or not wants_data_root(project, card, profile):
+        return []
+    requires = card.profiles[profile].requires
+    why = f": it requires {requires}" if requires else ""
+    return [f"{card.slug}: profile {profile} needs {DATA_ROOT}; give it as -p {DATA_ROOT}=FOLDER{why}"]
 
 
 def _grid_problems(grid: Mapping[str, Sequence[object]], seeds: Sequence[int] | None) -> list[str]:

@@ -182,6 +182,14 @@ def check_profile(profile: str) -> None:
         raise WrongUse(f"no profile {profile!r}{nearest(profile, PROFILES)}; profiles: {', '.join(PROFILES)}")
 
 
+def wants_data_root(project: Project, card: "Card", profile: str) -> bool:
+    """Whether a run of `profile` reads a folder that the user must give as the notebook's `DATA_ROOT`."""
+    notebook = project.notebook(card.slug)
+    if card.profiles[profile].data == "embedded" or not notebook.is_file():
+        return False
+    return any(parameter.name == DATA_ROOT for parameter in read_parameters(notebook))
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` when a known name resembles `name`, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

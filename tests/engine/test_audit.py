@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from lib.engine import batch
-from lib.engine.audit import FORMAT, as_json, audit, last_verdicts, read_audit
+from lib.engine.audit import FORMAT, as_json, audit, command_for, last_verdicts, read_audit
 from lib.engine.batch import PlannedRun, plan_runs
+from lib.engine.cards import load_card
 from lib.engine.store import Run
 from lib.engine.verdicts import State
 from lib.errors import ReproError, WrongUse
 from lib.project import Project
 from tests.engine.store_by_hand import publish, publish_profile, toy_metrics
-from tests.toy import toy_project
+from tests.toy import CELLS, PARAMETERS, toy_project, write_toy_notebook
 
 Runner = Callable[..., list[Run]]
 
@@ -188,6 +189,7 @@ def test_the_kept_json_has_the_documented_shape(project: Project) -> None:
         "origin",
         "interval",
         "seeds",
+        "derived",
     }
     assert set(kept["recorded"][0]) == {"file", "profile", "commit", "recorded", "machine", "verdicts"}
     assert set(kept["runs"][0]) == {"run", "path", "state", "reason", "profile", "seed", "seconds"}
@@ -223,3 +225,39 @@ def test_a_real_run_is_audited_and_the_second_audit_runs_nothing(project: Projec
     assert plans == ["run", "already done"]
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.papers[0].verdicts == second.papers[0].verdicts
+
+
+@pytest.fixture
+def with_data_root(project: Project) -> Project:
+    write_toy_notebook(project, CELLS, PARAMETERS + 'data_root: str = ""  # folder of data\n')
+    return project
+
+
+def test_a_profile_that_reads_a_folder_is_refused_without_it(with_data_root: Project) -> None:
+    with pytest.raises(WrongUse, match="toy: profile paper needs data_root; give it as -p data_root=FOLDER"):
+        audit(with_data_root, ["toy"], "paper")
+    assert not with_data_root.runs.exists()
+
+
+def test_a_folder_that_is_given_reaches_every_run(
+    with_data_root: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "images")
+    Path(folder).mkdir()
+    let_runs(monkeypatch, finishing(toy_metrics))
+    result = audit(with_data_root, ["toy"], "paper", overrides={"data_root": folder}, write_site=False)
+    assert {plan.parameters["data_root"] for plan in result.planned} == {folder}
+
+
+def test_an_override_that_no_notebook_has_is_refused(project: Project) -> None:
+    with pytest.raises(WrongUse, match="no audited notebook has a parameter 'kep_ratio'; did you mean 'keep"):
+        audit(project, ["toy"], overrides={"kep_ratio": "0.5"})
+    assert not project.runs.exists()
+
+
+def test_the_command_that_settles_a_claim_names_the_folder(with_data_root: Project) -> None:
+    card = load_card(with_data_root.card("toy"))
+    assert command_for(with_data_root, card, "small") == "./repro audit toy --profile small"
+    assert (
+        command_for(with_data_root, card, "paper") == "./repro audit toy --profile paper -p data_root=FOLDER"
+    )

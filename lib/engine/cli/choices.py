@@ -21,7 +21,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 Profile = Annotated[str, typer.Option(metavar="smoke|small|paper", help="The size of the run.")]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("-p", "--parameter", metavar="NAME=VALUE", help="Set a parameter; repeat for more."),
+    typer.Option(
+        "-p",
+        "--parameter",
+        metavar="NAME=VALUE",
+        help="Set a parameter, such as -p keep_ratio=0.5; repeat for more. `params SLUG` names them all.",
+    ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many runs at a time.")]
 Timeout = Annotated[
@@ -98,7 +103,7 @@ def parse_grid(options: Sequence[str] | None, file: Path | None, problems: Probl
         values = split_values(text) if equals else []
         if not (name and values and all(values)):
             problems.note(
-                f"-g {option}: write it as name=value,value (lists in brackets: stages=[3,6],[4,8])"
+                f"-g {option}: write it as name=value,value (lists in brackets: sweep=[0.9,0.5],[0.8])"
             )
         elif name in grid:
             problems.note(f"-g {name} is given twice; put all its values into one")

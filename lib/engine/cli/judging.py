@@ -9,6 +9,7 @@ import typer
 
 from lib.engine.cli.choices import (
     AsJson,
+    Assignments,
     Jobs,
     MemoryLimit,
     Problems,
@@ -16,6 +17,7 @@ from lib.engine.cli.choices import (
     Timeout,
     check_slugs,
     limits,
+    parse_assignments,
 )
 from lib.engine.cli.console import Column, complain, count, say, show_json, show_rows, words
 from lib.engine.cli.progress import shown, tell_plan
@@ -50,7 +52,10 @@ def audit_papers(
         list[str] | None, typer.Argument(metavar="SLUG", help="Papers; all without any.")
     ] = None,
     profile: Profile = "smoke",
-    no_run: Annotated[bool, typer.Option("--no-run", help="Judge what is there; run nothing.")] = False,
+    assignments: Assignments = None,
+    no_run: Annotated[
+        bool, typer.Option("--no-run", help="Run nothing: judge what is there and write the site.")
+    ] = False,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the runs as evidence in data/evidence.")
     ] = False,
@@ -59,12 +64,17 @@ def audit_papers(
     memory: MemoryLimit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run what is missing, then judge every claim."""
+    """Run what is missing, judge every claim, write the site.
+
+    Smoke runs check that all works and settle what can be counted; they cannot settle orderings and trends
+    of measured quantities, which need the seeds of `--profile small`.
+    """
     from lib.engine import audit
     from lib.engine.parameters import check_profile
 
     project, problems = context.obj, Problems()
     chosen: list[str] = []
+    overrides = parse_assignments(assignments, problems)
     with problems.noted():
         check_profile(profile)
     with problems.noted():
@@ -86,6 +96,7 @@ def audit_papers(
             chosen,
             profile,
             run_missing=not no_run,
+            overrides=overrides,
             record=record,
             jobs=jobs,
             limits=limits(jobs, timeout, memory),

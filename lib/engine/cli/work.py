@@ -111,7 +111,7 @@ def run_batch(
         typer.Option(
             "-g",
             metavar="NAME=V1,V2",
-            help="Values to try; several -g multiply. Lists: -g stages=[3,6],[4,8]",
+            help="Values to try; several -g multiply. Lists: -g sweep=[0.9,0.5],[0.8]",
         ),
     ] = None,
     grid_file: Annotated[

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.engine.audit import JudgedRun, PaperAudit, as_json, read_audit
+from lib.engine.audit import JudgedRun, PaperAudit, as_json, command_for, read_audit
 from lib.engine.cards import Card, load_cards
 from lib.engine.claims import PROFILES, Claim
 from lib.engine.report.notebook import code_css, notebook_html
@@ -56,6 +56,8 @@ class Paper:
 
     card: Card
     audit: PaperAudit | None
+    commands: Mapping[str, str]
+    """Profile -> the command that audits the paper with it."""
 
     @property
     def rows(self) -> list[Row]:
@@ -97,7 +99,14 @@ def build_site(project: Project) -> Path:
     """
     from filelock import FileLock
 
-    papers = [Paper(card, read_audit(project, card.slug)) for card in load_cards(project).values()]
+    papers = [
+        Paper(
+            card,
+            read_audit(project, card.slug),
+            {profile: command_for(project, card, profile) for profile in PROFILES},
+        )
+        for card in load_cards(project).values()
+    ]
     project.cache.mkdir(parents=True, exist_ok=True)
     with FileLock(project.cache / "site.lock"):
         _remove_drafts(project)
