@@ -122,6 +122,12 @@ def test_a_dry_run_multiplies_grids_and_seeds_and_starts_nothing(toy: Project) -
     assert not toy.runs.exists()
 
 
+def test_a_dry_run_says_how_long_it_would_take_and_names_duplicates(toy: Project) -> None:
+    done = repro(toy, "batch", "toy", "-g", "keep_ratio=0.5,0.7,0.5", "--dry-run")
+    assert "2 runs to do, 0 done; about 2 min (card's minutes of the smoke profile" in done.err
+    assert "keep_ratio: 0.5 stands twice in the grid and is run once" in done.err
+
+
 def test_params_show_types_ranges_and_profiles(toy: Project) -> None:
     done = repro(toy, "params", "toy", "--json")
     assert done.code == 0

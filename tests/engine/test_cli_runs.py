@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from lib.engine.batch import plan_runs
 from lib.project import Project
 from tests.commands import repro
+from tests.engine.store_by_hand import publish, toy_metrics
 from tests.toy import toy_card, toy_project
 
 GRID = ("batch", "toy", "-g", "keep_ratio=0.5,0.7", "-p", "pause_s=0")
@@ -84,6 +86,19 @@ def test_a_diff_shows_what_differs(project: Project) -> None:
     assert [row["name"] for row in difference["provenance"]] == ["parameters"]
     kept = next(row for row in difference["metrics"] if row["name"] == "kept")
     assert abs(kept["difference"]) == pytest.approx(20)
+
+
+def test_a_diff_calls_a_metric_that_one_run_lacks_absent(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    full, less = plan_runs(project, ["toy"], "small", {}, [0, 1])
+    metrics = toy_metrics(0)
+    publish(project, full, {**metrics, "worse": (0.1234567, "")})
+    publish(project, less, {"worse": (0.1234567, "")})
+    first, second = (run["name"] for run in repro(project, "runs", "--json").json)
+    out = repro(project, "diff", first, second).out
+    assert "absent" in out
+    assert "0.1235" in out
+    assert "0.12345" not in out
 
 
 def test_runs_that_do_not_exist_are_told_together(project: Project) -> None:

@@ -126,11 +126,11 @@ def diff_runs(context: typer.Context, first: Reference, second: Reference, as_js
         show_rows(short, [Column("made from", "name", whole=True, style="bold"), *sides])
     if metrics:
         show_rows(
-            metrics,
+            [{**row, **{side: _or_absent(row[side]) for side in ("first", "second")}} for row in metrics],
             [
                 Column("metric", "name", style="bold"),
-                Column(names[0], "first", right=True, show=number),
-                Column(names[1], "second", right=True, show=number),
+                Column(names[0], "first", right=True, show=_measured),
+                Column(names[1], "second", right=True, show=_measured),
                 Column("difference", "difference", right=True, show=_signed),
                 Column("unit", "unit"),
             ],
@@ -173,5 +173,19 @@ def _metric_differences(one: "Run", two: "Run") -> list[dict[str, Any]]:
     return rows
 
 
+def _or_absent(value: float | bool | None) -> float | bool | str:
+    return "absent" if value is None else value
+
+
+def _measured(value: float | bool | str) -> str:
+    from lib.engine.wording import figure
+
+    if isinstance(value, str):
+        return value
+    return number(value) if isinstance(value, bool) else figure(value)
+
+
 def _signed(difference: float) -> str:
-    return f"{difference:+.6g}" if difference else "same"
+    from lib.engine.wording import figure
+
+    return figure(difference, signed=True) if difference else "same"

@@ -138,6 +138,9 @@ def run_batch(
 
     project, problems = context.obj, Problems()
     values: dict[str, list[Any]] = parse_grid(grid, grid_file, problems)
+    for name, given in values.items():
+        if twice := [value for index, value in enumerate(given) if value in given[:index]]:
+            say(f"{name}: {', '.join(map(str, twice))} stands twice in the grid and is run once", "yellow")
     for name, value in parse_assignments(assignments, problems).items():
         if name in values:
             problems.note(f"{name} is given by -p and as a grid; give it once")
@@ -154,7 +157,7 @@ def run_batch(
         problems.note(f"--csv {csv}: that is a folder; name a file")
     problems.check()
     if dry_run:
-        _show_plan(planned, as_json)
+        _show_plan(project, planned, as_json)
         return
     runs = _run_planned(project, planned, jobs, timeout, memory)
     file = csv or project.runs / f"{chosen[0] if len(chosen) == 1 else 'batch'}-results.csv"
@@ -214,7 +217,9 @@ def _show_metrics(run: "Run") -> None:
         show_rows(rows, [*columns, Column("unit", "unit")])
 
 
-def _show_plan(planned: "Sequence[PlannedRun]", as_json: bool) -> None:
+def _show_plan(project: "Project", planned: "Sequence[PlannedRun]", as_json: bool) -> None:
+    from lib.engine.cards import load_card
+
     varied = varied_parameters(planned)
     rows = [
         {
@@ -245,8 +250,14 @@ def _show_plan(planned: "Sequence[PlannedRun]", as_json: bool) -> None:
             Column("why", "reason"),
         ],
     )
-    todo = sum(plan.action == "run" for plan in planned)
-    say(f"{count(todo, 'run')} to do, {len(planned) - todo} done")
+    todo = [plan for plan in planned if plan.action == "run"]
+    footer = f"{count(len(todo), 'run')} to do, {len(planned) - len(todo)} done"
+    if todo:
+        cards = {slug: load_card(project.card(slug)) for slug in {plan.slug for plan in todo}}
+        minutes = sum(cards[plan.slug].profiles[plan.profile].minutes for plan in todo)
+        profile = todo[0].profile
+        footer += f"; about {minutes:g} min (card's minutes of the {profile} profile, one after the other)"
+    say(footer)
 
 
 def _show_batch(runs: "Sequence[Run]", varied: Sequence[str]) -> None:
