@@ -88,6 +88,27 @@ def test_a_diff_shows_what_differs(project: Project) -> None:
     assert abs(kept["difference"]) == pytest.approx(20)
 
 
+def test_runs_show_what_sets_them_apart_from_their_profile(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    (plan,) = plan_runs(project, ["toy"], "small", {"keep_ratio": [0.5]}, [3])
+    publish(project, plan, toy_metrics(3))
+    out = repro(project, "runs").out
+    assert "keep_ratio=0.5" in out
+    assert "pause_s" not in out
+    assert "seed=" not in out
+
+
+def test_the_list_names_the_profile_and_a_reason_is_told_once(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    card = toy_card()
+    claims: Any = card["claims"]
+    again = {**claims[1], "id": "again"}
+    project.card("toy").write_text(yaml.safe_dump({**card, "claims": [*claims, again]}))
+    out = repro(project, "audit", "--no-run").out
+    assert out.count("as above") == 1
+    assert "(smoke profile)" in " ".join(repro(project, "list").out.split())
+
+
 def test_a_diff_calls_a_metric_that_one_run_lacks_absent(tmp_path: Path) -> None:
     project = toy_project(tmp_path)
     full, less = plan_runs(project, ["toy"], "small", {}, [0, 1])

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -141,8 +142,9 @@ def _show_audit(project: "Project", result: "AuditResult") -> None:
     for paper in result.papers:
         card = load_card(project.card(paper.slug))
         statements = {claim.id: claim.statement for claim in card.claims}
+        rows = [_row(verdict, statements[verdict.claim]) for verdict in paper.verdicts]
         show_rows(
-            [_row(verdict, statements[verdict.claim]) for verdict in paper.verdicts],
+            _told_once(rows),
             COLUMNS,
             title=f"{paper.slug}: {card.title} ({card.venue}), profile {result.profile}",
             roomy=True,
@@ -180,6 +182,15 @@ def _row(verdict: "Verdict", statement: str = "") -> dict[str, Any]:
         "measured": verdict.measured,
         "why": f"{verdict.reason} {verdict.command}".strip(),
     }
+
+
+def _told_once(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, in which the reason of a claim that is not assessed is not repeated under the same reason."""
+    told = list(rows[:1])
+    for above, row in pairwise(rows):
+        same = row["verdict"] == "not_assessed" and all(row[key] == above[key] for key in ("verdict", "why"))
+        told.append({**row, "why": "as above"} if same else row)
+    return told
 
 
 def _whose(verdicts: "Sequence[Verdict]") -> str:

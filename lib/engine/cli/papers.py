@@ -24,13 +24,14 @@ def build() -> typer.Typer:
 
 def list_papers(context: typer.Context, as_json: AsJson = False) -> None:
     """List the papers with their claims and last verdicts."""
-    from lib.engine.audit import last_verdicts
+    from lib.engine.audit import read_audit
     from lib.engine.cards import load_cards
 
     project = context.obj
     rows = []
     for card in load_cards(project).values():
-        verdicts = last_verdicts(project, card.slug)
+        last = read_audit(project, card.slug)
+        verdicts = last.verdicts if last else ()
         rows.append(
             {
                 "slug": card.slug,
@@ -41,7 +42,8 @@ def list_papers(context: typer.Context, as_json: AsJson = False) -> None:
                 "notebook": str(project.notebook(card.slug).relative_to(project.root)),
                 "claims": len(card.claims),
                 "verdicts": {verdict.claim: verdict.state for verdict in verdicts},
-                "summary": tally(verdicts) or "not audited yet",
+                "profile": last.profile if last else None,
+                "summary": f"{tally(verdicts)} ({last.profile} profile)" if last else "not audited yet",
             }
         )
     if as_json:

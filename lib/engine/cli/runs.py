@@ -17,6 +17,7 @@ from lib.engine.cli.console import (
     words,
 )
 from lib.engine.cli.references import Reference, find_run, short_name
+from lib.errors import WrongUse
 
 if TYPE_CHECKING:
     from lib.engine.store import Run
@@ -59,17 +60,36 @@ def list_runs(
     if not rows:
         say("no runs yet; `./repro run SLUG` makes one")
         return
+    told = [{**row, "settings": _settings(project, run)} for row, run in zip(rows, runs, strict=True)]
     show_rows(
-        rows,
+        told,
         [
             Column("run", "name", whole=True, style="bold"),
             Column("state", "state", whole=True, show=words),
             Column("profile", "profile", whole=True),
             Column("seed", "seed", right=True),
+            Column("set to", "settings"),
             Column("took", "seconds", right=True, show=duration, whole=True),
             Column("finished", "finished", show=lambda text: text[:16].replace("T", " "), whole=True),
             Column("why", "reason"),
         ],
+    )
+
+
+def _settings(project: "Project", run: "Run") -> str:
+    """The parameters in which a run differs from its profile's own, as ``name=value``."""
+    from lib.engine.parameters import resolve
+
+    if not run.parameters:
+        return ""
+    try:
+        own = resolve(project, run.slug, run.profile, {})
+    except WrongUse:
+        return ""
+    return ", ".join(
+        f"{name}={value}"
+        for name, value in run.parameters.items()
+        if name not in ("profile", "seed", "run_dir") and own.get(name) != value
     )
 
 
