@@ -12,7 +12,7 @@ from lib.engine.batch import plan_runs
 from lib.project import Project
 from tests.commands import repro
 from tests.engine.store_by_hand import publish, toy_metrics
-from tests.toy import toy_card, toy_project
+from tests.toy import toy_card, toy_project, write_toy_notebook
 
 GRID = ("batch", "toy", "-g", "keep_ratio=0.5,0.7", "-p", "pause_s=0")
 
@@ -96,6 +96,14 @@ def test_runs_show_what_sets_them_apart_from_their_profile(tmp_path: Path) -> No
     assert "keep_ratio=0.5" in out
     assert "pause_s" not in out
     assert "seed=" not in out
+
+
+def test_runs_tell_whether_they_are_current(tmp_path: Path) -> None:
+    project = toy_project(tmp_path)
+    publish(project, plan_runs(project, ["toy"], "smoke", {})[0], toy_metrics(0))
+    assert "yes" in repro(project, "runs").out
+    write_toy_notebook(project, ("pass",))
+    assert "no: other notebook" in " ".join(repro(project, "runs").out.split())
 
 
 def test_the_list_names_the_profile_and_a_reason_is_told_once(tmp_path: Path) -> None:

@@ -60,7 +60,11 @@ def list_runs(
     if not rows:
         say("no runs yet; `./repro run SLUG` makes one")
         return
-    told = [{**row, "settings": _settings(project, run)} for row, run in zip(rows, runs, strict=True)]
+    standing = _standing(project, runs)
+    told = [
+        {**row, "settings": _settings(project, run), "current": current}
+        for row, run, current in zip(rows, runs, standing, strict=True)
+    ]
     show_rows(
         told,
         [
@@ -69,11 +73,31 @@ def list_runs(
             Column("profile", "profile", whole=True),
             Column("seed", "seed", right=True),
             Column("set to", "settings"),
+            Column("current", "current"),
             Column("took", "seconds", right=True, show=duration, whole=True),
             Column("finished", "finished", show=lambda text: text[:16].replace("T", " "), whole=True),
             Column("why", "reason"),
         ],
     )
+
+
+def _standing(project: "Project", runs: "Sequence[Run]") -> list[str]:
+    """Of each run "yes" if it would be planned the same now, else what has changed since; "" if unknown."""
+    from lib.engine.cards import load_card
+    from lib.engine.provenance import Fingerprints, changed
+
+    fingerprints, standing = Fingerprints(project), []
+    for run in runs:
+        told = ""
+        try:
+            if run.components:
+                now = fingerprints.components(load_card(project.card(run.slug)), run.parameters)
+                differing = changed(run.components, now)
+                told = f"no: other {', '.join(differing)}" if differing else "yes"
+        except (WrongUse, OSError):
+            pass  # its card, notebook or data are gone: nothing can be compared
+        standing.append(told)
+    return standing
 
 
 def _settings(project: "Project", run: "Run") -> str:
