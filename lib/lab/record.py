@@ -104,7 +104,7 @@ class OpenRun:
             reason = f"{verdict.reason} {verdict.command}" if verdict.command else verdict.reason
             state = str(verdict.state).replace("_", " ")
             rows.append((claim.id, claim.statement, state, verdict.measured, verdict.paper, reason))
-        return Table(("claim", "the paper says", "verdict", "measured", "paper", "why"), tuple(rows))
+        return Table(("claim", "the paper says", "verdict", "measured", "claimed", "why"), tuple(rows))
 
     def _card(self) -> "Card":
         from lib.engine.cards import load_card
