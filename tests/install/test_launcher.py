@@ -90,6 +90,8 @@ class Checkout:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # a job started in the background of a script ignores Ctrl-C, and its children with it
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def provide(self, name: str, script: str) -> None:
