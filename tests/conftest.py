@@ -5,5 +5,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _piped_output_has_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pytest's workers set COLUMNS to the width of their terminal; what the commands print would follow it."""
+    """pytest's workers set COLUMNS to their terminal's width; what the commands print would follow it."""
     monkeypatch.delenv("COLUMNS", raising=False)
