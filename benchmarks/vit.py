@@ -98,8 +98,8 @@ def main(
     torch.set_num_threads(threads)
     rows = [row for batch in (1, 32) for row in measure(batch, rounds)]
     table = Table(title=f"DeiT-S, gathered execution over dense timm, {threads} thread(s)")
-    for heading in ("batch", "keep", "MACs", "time (min)", "time (median)", "spread", "reduction made real"):
-        table.add_column(heading, justify="left" if heading == "keep" else "right")
+    for heading in ("batch", "keep ratios", "MACs", "time", "median", "spread", "became time"):
+        table.add_column(heading, justify="left" if heading == "keep ratios" else "right")
     for row in rows:
         table.add_row(
             str(row["batch"]),
