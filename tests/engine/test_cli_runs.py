@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from lib.engine.batch import plan_runs
+from lib.engine.provenance import Fingerprints
+from lib.errors import ReproError
 from lib.project import Project
 from tests.commands import repro
 from tests.engine.store_by_hand import publish, toy_metrics
@@ -104,6 +106,19 @@ def test_runs_tell_whether_they_are_current(tmp_path: Path) -> None:
     assert "yes" in repro(project, "runs").out
     write_toy_notebook(project, ("pass",))
     assert "no: other notebook" in " ".join(repro(project, "runs").out.split())
+
+
+def test_damaged_data_do_not_hide_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = toy_project(tmp_path)
+    publish(project, plan_runs(project, ["toy"], "smoke", {})[0], toy_metrics(0))
+
+    def damaged(*_: object) -> None:
+        raise ReproError("the file is not the one that the manifest names")
+
+    monkeypatch.setattr(Fingerprints, "components", damaged)
+    done = repro(project, "runs")
+    assert done.code == 0
+    assert "toy/" in done.out
 
 
 def test_the_list_names_the_profile_and_a_reason_is_told_once(tmp_path: Path) -> None:

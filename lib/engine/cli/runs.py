@@ -17,7 +17,7 @@ from lib.engine.cli.console import (
     words,
 )
 from lib.engine.cli.references import Reference, find_run, short_name
-from lib.errors import WrongUse
+from lib.errors import ReproError, WrongUse
 
 if TYPE_CHECKING:
     from lib.engine.store import Run
@@ -94,8 +94,8 @@ def _standing(project: "Project", runs: "Sequence[Run]") -> list[str]:
                 now = fingerprints.components(load_card(project.card(run.slug)), run.parameters)
                 differing = changed(run.components, now)
                 told = f"no: other {', '.join(differing)}" if differing else "yes"
-        except (WrongUse, OSError):
-            pass  # its card, notebook or data are gone: nothing can be compared
+        except (ReproError, OSError):
+            pass  # its card, notebook or data are gone or damaged: nothing can be compared
         standing.append(told)
     return standing
 
