@@ -127,6 +127,7 @@ class Recorder(TorchDispatchMode):
         read = inputs[1:] if mutable and name in OVERWRITING else inputs
         weights = {id(tensor): self._weight_name(tensor) for tensor in read}
         limit = written if name in SELECTING else None
+        stored = {key: tensor.numel() for tensor in read if (key := weights[id(tensor)])}
         layer = Layer(
             name=self._stack[-1],
             operation=str(func.overloadpacket),
@@ -136,6 +137,7 @@ class Recorder(TorchDispatchMode):
             input_elements=_elements([tensor for tensor in read if not weights[id(tensor)]], limit),
             output_elements=written,
             weight_elements=_elements([tensor for tensor in read if weights[id(tensor)]], limit),
+            weight=max(stored, key=lambda key: stored[key]) if shape and stored else None,
             weight_bits=self._bits,
             activation_bits=self._bits,
         )

@@ -3,13 +3,16 @@
 Counts are kept in elements; bytes follow from the bit widths, so one trace serves several number formats.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from hw_models.errors import HardwareModelError
-from hw_models.shapes import Shape
+from hw_models.shapes import Convolution, Gemm, Shape
+from hw_models.sparsity import Sparsity
 from hw_models.text import text_table
 
 Kind = Literal[
@@ -47,13 +50,40 @@ class Layer(BaseModel):
     output_elements: NonNegativeInt
     weight_elements: NonNegativeInt
     """Elements of parameters and buffers that this operation reads, also when an earlier one read them."""
+    weight: str | None = None
+    """Name of the largest parameter or buffer that a product multiplies with, if it multiplies with one."""
+    sparsity: Sparsity | None = None
+    """Which of that parameter's elements are left; None for all of them."""
     weight_bits: PositiveInt
     activation_bits: PositiveInt
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates; zero for what is no matrix product, convolution or attention."""
+    def matrix(self) -> tuple[int, int] | None:
+        """The weight as a matrix (outputs, inputs to each); None where no weight is multiplied."""
+        if self.weight is None:
+            return None
+        match self.shape:
+            case Gemm():
+                return self.shape.batch * self.shape.n, self.shape.k
+            case Convolution():
+                s = self.shape
+                return s.channels_out, s.channels_in // s.groups * prod(s.kernel)
+        return None
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates if no weight is left out; zero for what is no product."""
         return self.shape.macs if self.shape else 0
+
+    @property
+    def density(self) -> float:
+        """Share of the multiply-accumulates that the weights leave to do."""
+        return self.sparsity.density if self.sparsity and self.matrix else 1.0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates with the weights that are left."""
+        return round(self.dense_macs * self.density)
 
     @property
     def ops(self) -> int:
@@ -78,8 +108,26 @@ class Layer(BaseModel):
         return self.input_bytes + self.output_bytes
 
     @property
+    def removed_weights(self) -> float:
+        """Elements of the weight that are neither stored nor read."""
+        return prod(self.matrix) * (1 - self.density) if self.matrix else 0.0
+
+    @property
+    def index_bytes(self) -> float:
+        """Bytes that tell where the weights that are left belong."""
+        return self.sparsity.index_bits(*self.matrix) / 8 if self.sparsity and self.matrix else 0.0
+
+    @property
     def weight_bytes(self) -> float:
-        return self.weight_elements * self.weight_bits / 8
+        """Bytes of parameters and buffers read here, indices of sparse ones included."""
+        return (self.weight_elements - self.removed_weights) * self.weight_bits / 8 + self.index_bytes
+
+    @property
+    def stored_bytes(self) -> float:
+        """Bytes of the parameters read here for the first time."""
+        if not self.params:
+            return 0.0
+        return (self.params - self.removed_weights) * self.weight_bits / 8 + self.index_bytes
 
     def row(self) -> dict[str, Any]:
         """The layer as one flat row of a table."""
@@ -89,6 +137,8 @@ class Layer(BaseModel):
             "kind": self.kind,
             "shape": str(self.shape) if self.shape else "",
             "macs": self.macs,
+            "dense_macs": self.dense_macs,
+            "sparsity": str(self.sparsity) if self.sparsity else "",
             "ops": self.ops,
             "params": self.params,
             "input_bytes": self.input_bytes,
@@ -135,6 +185,11 @@ class Workload(BaseModel):
         return sum(layer.macs for layer in self.layers)
 
     @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates if no weight were left out."""
+        return sum(layer.dense_macs for layer in self.layers)
+
+    @property
     def ops(self) -> int:
         return sum(layer.ops for layer in self.layers)
 
@@ -146,12 +201,19 @@ class Workload(BaseModel):
     @property
     def weight_bytes(self) -> float:
         """Storage of the parameters that the run reads, each once (layers tell how often they are read)."""
-        return sum(layer.params * layer.weight_bits / 8 for layer in self.layers)
+        return sum(layer.stored_bytes for layer in self.layers)
 
     def at_bits(
-        self, bits: int | None = None, *, weight: int | None = None, activation: int | None = None
+        self,
+        bits: int | None = None,
+        *,
+        weight: int | None = None,
+        activation: int | None = None,
+        where: Callable[[Layer], bool] = lambda layer: True,
     ) -> Self:
-        """The same work with other bit widths: `bits` for both, or `weight` and `activation` apart."""
+        """The same work with other bit widths: `bits` for both, or `weight` and `activation` apart.
+
+        `where` chooses the layers; a mixed-precision network takes one call per precision."""
         widths = {
             "weight_bits": bits if weight is None else weight,
             "activation_bits": bits if activation is None else activation,
@@ -160,7 +222,34 @@ class Workload(BaseModel):
         if any(width <= 0 for width in changed.values()):
             raise HardwareModelError(f"bit widths must be positive, got {changed}")
         return self.model_copy(
-            update={"layers": tuple(layer.model_copy(update=changed) for layer in self.layers)}
+            update={
+                "layers": tuple(
+                    layer.model_copy(update=changed) if where(layer) else layer for layer in self.layers
+                )
+            }
+        )
+
+    def with_sparsity(self, sparsity: Sparsity | Mapping[str, Sparsity]) -> Self:
+        """The same work with weights left out: of every layer that has some, or by parameter name.
+
+        `measured_sparsity(module)` gives the mapping of a pruned module. Raises HardwareModelError for a name
+        that no product of the workload multiplies with."""
+        names = {layer.weight for layer in self.layers if layer.matrix}
+        if isinstance(sparsity, Sparsity):
+            sparsity = {name: sparsity for name in names if name}
+        for unknown in sparsity.keys() - names:
+            close = difflib.get_close_matches(unknown, sorted(filter(None, names)), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise HardwareModelError(f"no product multiplies with a parameter {unknown!r}{hint}")
+        return self.model_copy(
+            update={
+                "layers": tuple(
+                    layer.model_copy(update={"sparsity": sparsity[layer.weight]})
+                    if layer.weight and layer.matrix and layer.weight in sparsity
+                    else layer
+                    for layer in self.layers
+                )
+            }
         )
 
     def table(self) -> list[dict[str, Any]]:

@@ -1,0 +1,70 @@
+"""A traced transformer with other token counts, block by block and image by image.
+
+One trace of the dense network serves every pruning schedule: operations of a block are resized from the
+traced number of tokens to the wanted one. What lies outside the named blocks stays as it is.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from hw_models.errors import HardwareModelError
+from hw_models.shapes import Attention, Gemm, Shape
+from hw_models.workload import Layer, Workload
+
+
+def with_tokens(workload: Workload, full: int, counts: Mapping[str, int]) -> Workload:
+    """`workload`, traced at `full` tokens an image, with `counts` tokens in the modules named.
+
+    `counts` maps a module path, such as `blocks.3`, to the tokens that it and all inside it work on. Products
+    over tokens shrink in that dimension, attention in queries and keys, softmax over unfused scores in both.
+
+    Raises HardwareModelError for a module without operations, a count below 1, and a product in a named
+    module that has no dimension of `full` tokens.
+    """
+    for module, count in counts.items():
+        if count < 1:
+            raise HardwareModelError(f"{module}: tokens must be at least 1, got {count}")
+        if not any(_inside(layer, module) for layer in workload.layers):
+            raise HardwareModelError(f"no operation of {workload.network} ran in a module {module!r}")
+    layers = []
+    for layer in workload.layers:
+        module = max((name for name in counts if _inside(layer, name)), key=len, default="")
+        layers.append(_resized(layer, full, counts[module]) if module else layer)
+    return workload.model_copy(update={"layers": tuple(layers)})
+
+
+def per_image(workload: Workload, full: int, counts_of_images: Sequence[Mapping[str, int]]) -> list[Workload]:
+    """One workload per image of a batch whose images keep different numbers of tokens."""
+    return [with_tokens(workload, full, counts) for counts in counts_of_images]
+
+
+def _inside(layer: Layer, module: str) -> bool:
+    return layer.name == module or layer.name.startswith(module + ".")
+
+
+def _resized(layer: Layer, full: int, count: int) -> Layer:
+    shape = _resized_shape(layer, full, count)
+    # Scores, tokens by tokens, exist apart only where attention is not fused.
+    squared = layer.kind == "softmax" and layer.output_elements % full**2 == 0
+    scale = (count / full) ** (2 if squared else 1)
+    inputs, outputs = round(layer.input_elements * scale), round(layer.output_elements * scale)
+    if layer.kind == "batched_gemm" and isinstance(shape, Gemm):
+        inputs = shape.batch * (shape.m * shape.k + shape.k * shape.n)
+        outputs = shape.batch * shape.m * shape.n
+    return layer.model_copy(update={"shape": shape, "input_elements": inputs, "output_elements": outputs})
+
+
+def _resized_shape(layer: Layer, full: int, count: int) -> Shape | None:
+    match layer.shape:
+        case None:
+            return None
+        case Attention() as s if s.queries == s.keys == full:
+            return s.model_copy(update={"queries": count, "keys": count})
+        case Gemm() as s:
+            # Only the axes that hold tokens: never a width that happens to be as long, unless unfused scores.
+            axes = ("m", "k", "n") if layer.kind == "batched_gemm" else ("m",)
+            changed = {
+                axis: getattr(s, axis) // full * count for axis in axes if getattr(s, axis) % full == 0
+            }
+            if changed:
+                return s.model_copy(update=changed)
+    raise HardwareModelError(f"{layer.name}: {layer.operation} {layer.shape} has no axis of {full} tokens")
