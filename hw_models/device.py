@@ -11,31 +11,118 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from hw_models.errors import DeviceError
 from hw_models.quantity import Dimension, Quantity
+from hw_models.sparsity import Structure
 
+Number = Literal[
+    "bandwidth",
+    "utilisation",
+    "launch",
+    "vector",
+    "half_outputs",
+    "half_depth",
+    "clock",
+    "host_element",
+    "host_call",
+    "usable",
+    "power",
+    "static_power",
+    "dsp_energy",
+    "lanes",
+    "energy_scale",
+]
 _DIMENSIONS: dict[str, Dimension] = {
     "peak": "operations per second",
     "bandwidth": "bytes per second",
     "utilisation": "fraction",
     "launch": "time",
+    "vector": "count",
+    "half_outputs": "count",
+    "half_depth": "count",
+    "sparse_utilisation": "fraction",
+    "fabric": "count",
+    "clock": "frequency",
+    "host_element": "time",
+    "host_call": "time",
+    "usable": "fraction",
+    "power": "power",
+    "static_power": "power",
+    "dsp_energy": "energy",
+    "lanes": "count",
+    "energy_scale": "fraction",
 }
 
 
-class Device(BaseModel):
-    """A device file. Fields may be missing from it; asking for a missing number is an error."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Cache(_Part):
+    """A memory nearer than the main one: what fits moves at its bandwidth."""
+
+    capacity: Quantity
+    bandwidth: Quantity
+
+    @model_validator(mode="after")
+    def _units_fit(self) -> Self:
+        _check("capacity", self.capacity, "bytes")
+        _check("bandwidth", self.bandwidth, "bytes per second")
+        return self
+
+
+class Device(_Part):
+    """A device file. Fields may be missing from it; asking for a missing number is an error."""
 
     name: str
     title: str
     kind: Literal["cpu", "gpu", "fpga"]
-    peak: dict[int, Quantity] = Field(default_factory=dict)
-    """Operations per second by bit width of the operands."""
     bandwidth: Quantity | None = None
     """Bytes per second between the device and its main memory."""
-    utilisation: Quantity | None = None
-    """Share of the peak that a large, regular operation reaches."""
     launch: Quantity | None = None
     """Time to start one operation."""
+
+    # --- processors
+    peak: dict[int, Quantity] = Field(default_factory=dict)
+    """Operations per second by bit width of the operands."""
+    utilisation: Quantity | None = None
+    """Share of the peak that a large, regular operation reaches."""
+    vector: Quantity | None = None
+    """Elements to which the output channels of a product are rounded up."""
+    half_outputs: Quantity | None = None
+    """Independent outputs at which half of the utilisation is reached: fewer leave lanes idle."""
+    half_depth: Quantity | None = None
+    """Length of a sum of products at which half of the utilisation is reached: shorter ones store more."""
+    sparse_utilisation: dict[Structure, Quantity] = Field(default_factory=dict)
+    """Share of a dense product's speed that each remaining multiply-accumulate reaches, by structure."""
+    caches: list[Cache] = Field(default_factory=list)
+    """Nearest first."""
+
+    # --- FPGA
+    fabric: dict[Literal["dsp", "block_rams", "luts", "flip_flops"], Quantity] = Field(default_factory=dict)
+    """Resources on the chip."""
+    usable: Quantity | None = None
+    """Share of the resources that a design can use and still be routed at its clock."""
+    clock: Quantity | None = None
+    """Of the design in the fabric."""
+    host_element: Quantity | None = None
+    """Time that the processor beside the fabric takes for one element of a normalisation."""
+    host_call: Quantity | None = None
+    """Time to hand data to that processor and back."""
+
+    # --- energy
+    technology: str | None = None
+    """Name of a file in technologies/: energies per operation and per byte."""
+    memory: str | None = None
+    """Kind of main memory, as that file names it."""
+    energy_scale: Quantity | None = None
+    """Energy of an operation here over that in that technology."""
+    lanes: Quantity | None = None
+    """Multiply-accumulates that one instruction does; none on an FPGA, which fetches no instructions."""
+    power: Quantity | None = None
+    """Power under load, as measured by somebody."""
+    static_power: Quantity | None = None
+    """Power while nothing is computed."""
+    dsp_energy: Quantity | None = None
+    """Energy of one DSP slice and the fabric around it in a busy cycle."""
     facts: dict[str, Quantity] = Field(default_factory=dict)
     """Further published numbers that a reader or another model may want."""
 
@@ -47,14 +134,16 @@ class Device(BaseModel):
             given = getattr(self, field)
             entries = given.items() if isinstance(given, dict) else [(None, given)]
             for key, quantity in entries:
-                if quantity is not None and quantity.dimension != dimension:
-                    place = field if key is None else f"{field}.{key}"
-                    raise ValueError(
-                        f"{place}: {quantity.unit} measures {quantity.dimension}, need {dimension}"
-                    )
+                if quantity is not None:
+                    _check(field if key is None else f"{field}.{key}", quantity, dimension)
         return self
 
-    def need(self, field: Literal["bandwidth", "utilisation", "launch"]) -> Quantity:
+    def to_yaml(self) -> str:
+        """The text of a device file that `load_device` reads back as this device."""
+        fields = self.model_dump(exclude_none=True, exclude_defaults=True)
+        return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=110)
+
+    def need(self, field: Number) -> Quantity:
         """The quantity in `field`.
 
         Raises DeviceError, naming device, field and file, if the file does not give it."""
@@ -64,6 +153,15 @@ class Device(BaseModel):
                 f"{self.name}: {field} is not given in {self._file}; add it with unit and source"
             )
         return quantity
+
+    def need_name(self, field: Literal["technology", "memory"]) -> str:
+        """The name in `field`.
+
+        Raises DeviceError if the file does not give it."""
+        name: str | None = getattr(self, field)
+        if name is None:
+            raise DeviceError(f"{self.name}: {field} is not given in {self._file}; add it")
+        return name
 
     def need_peak(self, bits: int) -> Quantity:
         """Peak for operands of `bits` bits.
@@ -76,6 +174,33 @@ class Device(BaseModel):
                 "choose one of these bit widths or add the number with unit and source"
             )
         return self.peak[bits]
+
+    def need_fabric(self, resource: str) -> Quantity:
+        """How many of a resource the chip has.
+
+        Raises DeviceError if the file does not say."""
+        for name, quantity in self.fabric.items():
+            if name == resource:
+                return quantity
+        raise DeviceError(
+            f"{self.name}: fabric.{resource} is not given in {self._file}; add it with unit and source"
+        )
+
+    def need_sparse_utilisation(self, structure: Structure) -> Quantity:
+        """Share of a dense product's speed under a sparse `structure`.
+
+        Raises DeviceError if the file does not say."""
+        if structure not in self.sparse_utilisation:
+            raise DeviceError(
+                f"{self.name}: sparse_utilisation.{structure} is not given in {self._file}; "
+                "add it with unit and source"
+            )
+        return self.sparse_utilisation[structure]
+
+
+def _check(place: str, quantity: Quantity, dimension: Dimension) -> None:
+    if quantity.dimension != dimension:
+        raise ValueError(f"{place}: {quantity.unit} measures {quantity.dimension}, need {dimension}")
 
 
 def device_names() -> list[str]:
@@ -105,18 +230,19 @@ def load_device(name: str | Path) -> Device:
 def read_device(text: str, file: str, name: str) -> Device:
     """The device described by the YAML `text` of `file`, which must call itself `name`."""
     try:
-        device = Device.model_validate(yaml.load(text, Loader=_UniqueKeys))
+        device = Device.model_validate(yaml.load(text, Loader=UniqueKeys))
     except yaml.YAMLError as error:
         raise DeviceError(f"{file}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        raise DeviceError("\n".join(_message(file, problem) for problem in error.errors())) from error
+        raise DeviceError("\n".join(problem_text(file, problem) for problem in error.errors())) from error
     if device.name != name:
         raise DeviceError(f"{file}: name is {device.name!r}, the file's is {name!r}; they must agree")
     device._file = file
     return device
 
 
-def _message(file: str, problem: Any) -> str:
+def problem_text(file: str, problem: Any) -> str:
+    """One mistake that pydantic found in `file`, with its field."""
     field = ".".join(map(str, problem["loc"]))
     text = problem["msg"].removeprefix("Value error, ")
     if isinstance(problem["input"], str) and problem["type"].startswith(("float", "int")):
@@ -124,7 +250,7 @@ def _message(file: str, problem: Any) -> str:
     return f"{file}: {field}: {text}" if field else f"{file}: {text}"
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """The safe loader, except that a key given twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:

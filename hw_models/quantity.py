@@ -4,7 +4,20 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Dimension = Literal["operations per second", "bytes per second", "frequency", "time", "fraction", "count"]
+from hw_models.span import Span
+
+Dimension = Literal[
+    "operations per second",
+    "bytes per second",
+    "bytes",
+    "frequency",
+    "time",
+    "power",
+    "energy",
+    "energy per byte",
+    "fraction",
+    "count",
+]
 
 UNITS: dict[str, tuple[Dimension, float]] = {
     "GOP/s": ("operations per second", 1e9),
@@ -13,8 +26,16 @@ UNITS: dict[str, tuple[Dimension, float]] = {
     "MB/s": ("bytes per second", 1e6),
     "MHz": ("frequency", 1e6),
     "GHz": ("frequency", 1e9),
+    "ns": ("time", 1e-9),
     "us": ("time", 1e-6),
     "ms": ("time", 1e-3),
+    "KB": ("bytes", 1e3),
+    "KiB": ("bytes", 2.0**10),
+    "MB": ("bytes", 1e6),
+    "MiB": ("bytes", 2.0**20),
+    "W": ("power", 1.0),
+    "pJ": ("energy", 1e-12),
+    "pJ/B": ("energy per byte", 1e-12),
     "fraction": ("fraction", 1.0),
     "count": ("count", 1.0),
 }
@@ -62,7 +83,7 @@ class Quantity(BaseModel):
 
     @property
     def si(self) -> float:
-        """The value in operations/s, bytes/s, Hz, seconds or as a plain number."""
+        """The value in operations/s, bytes/s, bytes, Hz, seconds, W, J, J/byte or as a plain number."""
         return self.value * UNITS[self.unit][1]
 
     @property
@@ -72,6 +93,11 @@ class Quantity(BaseModel):
         low = self.value if self.low is None else self.low
         high = self.value if self.high is None else self.high
         return low * scale, high * scale
+
+    @property
+    def span(self) -> Span:
+        """The value in SI units with its range."""
+        return Span(self.si, *self.si_range)
 
     def __str__(self) -> str:
         span = f" ({self.low:g} to {self.high:g})" if self.low is not None else ""
