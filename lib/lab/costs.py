@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from hw_models import estimate, load_device, trace
+from hw_models import compare, load_device, trace
 from lib.lab.measure import latencies
 
 
@@ -20,15 +20,15 @@ def relative_costs(
 ) -> dict[str, float]:
     """`pruned` over `dense` on `example (1, ...)`, by kind of cost; 1 is no gain.
 
-    Operations are counted; latency is modelled at `bits` bits on each of `devices` by the roofline of
-    hw_models, and measured on this machine in float32 at each of `batches`, both networks in alternating
-    bursts.
+    Operations are counted; latency is modelled at `bits` bits on each of `devices` by hw_models (on an FPGA
+    with the engine that suits the dense network), and measured on this machine in float32 at each of
+    `batches`, both networks in alternating bursts.
     """
-    work = [trace(model, example) for model in (pruned, dense)]
-    costs = {"operations": work[0].macs / work[1].macs}
+    work = [trace(model, example) for model in (dense, pruned)]
+    costs = {"operations": work[1].macs / work[0].macs}
     for name in devices:
-        modelled = [estimate(workload, load_device(name), bits=bits).latency_ms for workload in work]
-        costs[f"modelled {name}"] = modelled[0] / modelled[1]
+        before, after = compare(work, load_device(name), bits=bits)
+        costs[f"modelled {name}"] = after.latency_ms / before.latency_ms
     for batch in batches:
         images = example.expand(batch, *example.shape[1:]).contiguous()
         times = latencies({"pruned": partial(pruned, images), "dense": partial(dense, images)}, burst_s=0.1)

@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import nn
 
-from hw_models import estimate, load_device, trace
+from hw_models import compare, load_device, trace
 from lib.errors import WrongUse
 from lib.lab.measure import latencies
 
@@ -59,8 +59,8 @@ def latency_tables(
     tables = {"this machine": LatencyTable("this machine", tuple(ratios), tuple(measured.tolist()))}
     work = [trace(block, x) for x in inputs.values()]
     for name in devices:
-        modelled = tuple(estimate(workload, load_device(name), bits=16).latency_ms for workload in work)
-        tables[name] = LatencyTable(name, tuple(ratios), modelled)
+        modelled = compare(work, load_device(name), bits=16)
+        tables[name] = LatencyTable(name, tuple(ratios), tuple(each.latency_ms for each in modelled))
     return tables
 
 

@@ -1,0 +1,163 @@
+"""A network on an FPGA: every product on one tiled matrix engine, the rest where HeatViT puts it.
+
+The engine is that of `engine.py`. Assumptions about everything around it, each visible in the result:
+- The processor beside the fabric starts every product (`launch`).
+- Batch normalisation is folded into weights. Layer normalisation runs on that processor, element by element
+  (`host_element`), after a round trip (`host_call`), as in HeatViT section VI.
+- Activation functions and softmax sit between the engine and its output buffer and add no time; a second
+  operand, as of a residual addition, is read from DRAM. Pooling and resampling stream through DRAM once.
+- Copies and permutations are addresses, not operations.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hw_models.device import Device
+from hw_models.engine import Tiling, Tilings, Work, work
+from hw_models.products import Floats, Ints, Products, products, products_of, table
+from hw_models.result import LayerEstimate
+from hw_models.span import Span
+from hw_models.traffic import layer_work
+from hw_models.workload import Layer, Workload
+
+S_TO_MS = 1e3
+STREAMED = ("pooling", "resampling", "reduction")
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The device's numbers at one end of their ranges, in SI units."""
+
+    clock: float
+    bandwidth: float
+    launch: float
+    host_element: float
+    host_call: float
+
+    @classmethod
+    def of(cls, device: Device, workload: Workload) -> "Ends":
+        """The constants as they are, all favourable, all unfavourable.
+
+        Raises DeviceError if the device file lacks one that the workload needs."""
+        rates = device.need("clock").span, device.need("bandwidth").span
+        host = any(on_host(layer) for layer in workload.layers)
+        times = (
+            device.need("launch").span,
+            device.need("host_element").span if host else Span.exact(0),
+            device.need("host_call").span if host else Span.exact(0),
+        )
+        return (
+            cls(*(s.value for s in rates), *(s.value for s in times)),
+            cls(*(s.high for s in rates), *(s.low for s in times)),
+            cls(*(s.low for s in rates), *(s.high for s in times)),
+        )
+
+
+Ends = tuple[Constants, Constants, Constants]
+
+
+def on_host(layer: Layer) -> bool:
+    """Whether the processor beside the fabric does this operation."""
+    return layer.kind == "normalisation" and "batch_norm" not in layer.operation
+
+
+def product_seconds(done: Work, constants: Constants) -> Floats:
+    """Seconds of every product under every tiling.
+
+    Either memory never rests, or the array works on without a pause between the first operands' arrival and
+    the last results' departure."""
+    array = done.compute / constants.clock + done.exposed / constants.bandwidth
+    return np.maximum(array, done.traffic / constants.bandwidth)
+
+
+def around_seconds(layer: Layer, images: int, constants: Constants) -> float:
+    """Seconds that an operation which is no product takes outside the engine."""
+    size = layer.activation_bits / 8
+    if on_host(layer):
+        return layer.input_elements * images * constants.host_element + constants.host_call
+    if layer.kind == "elementwise":
+        second_operand = max(0, layer.input_elements - layer.output_elements)
+        return second_operand * images * size / constants.bandwidth
+    if layer.kind in STREAMED or layer.kind == "uncounted":
+        return layer.activation_bytes * images / constants.bandwidth
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A workload prepared for many designs: distinct products, and seconds that no design changes."""
+
+    products: Products
+    around: tuple[float, float, float]
+    """Seconds outside the engine at the constants' three ends, starts of products included."""
+    constants: Ends
+
+    @classmethod
+    def of(cls, workload: Workload, device: Device, images: int = 1) -> "Network":
+        ends = Constants.of(device, workload)
+        found = products(workload, images)
+        around = [
+            sum(around_seconds(layer, images, end) for layer in workload.layers if not layer.shape)
+            + float(found.count.sum()) * end.launch
+            for end in ends
+        ]
+        return cls(found, (around[0], around[1], around[2]), ends)
+
+    def latency_s(self, tilings: Tilings) -> Floats:
+        """Seconds of the network under every tiling, at the constants as they are."""
+        if not len(self.products):
+            return np.full(len(tilings), self.around[0])
+        each = product_seconds(work(self.products, tilings), self.constants[0])
+        return each @ self.products.count + self.around[0]
+
+
+def layer_estimates(
+    workload: Workload, device: Device, batch: int, tiling: Tiling
+) -> tuple[LayerEstimate, ...]:
+    """Time of every operation on an engine of this `tiling`.
+
+    A sparse weight is read from DRAM in its compressed form, but this engine multiplies its zeros: only
+    whole removed channels save cycles. `sparse_array` models arrays that skip zeros.
+    Raises DeviceError if the device file lacks a number."""
+    ends = Constants.of(device, workload)
+    tilings = Tilings.of([tiling])
+    layers = []
+    for layer in workload.layers:
+        parts = list(products_of(layer, batch))
+        if not parts:
+            layers.append(_around(layer, batch, ends))
+            continue
+        distinct = table(parts)
+        done = work(distinct, tilings)
+        seconds = [
+            float((product_seconds(done, end)[0] * distinct.count).sum()) + end.launch * len(parts)
+            for end in ends
+        ]
+
+        def total(column: Floats, counts: Ints = distinct.count) -> float:
+            return float((column[0] * counts).sum())
+
+        layers.append(
+            LayerEstimate(
+                work=layer_work(layer, batch, total(done.traffic), Span.exact(total(done.on_chip))),
+                compute_ms=S_TO_MS * total(done.compute) / ends[0].clock,
+                memory_ms=S_TO_MS * total(done.traffic) / ends[0].bandwidth,
+                launch_ms=S_TO_MS * ends[0].launch * len(parts),
+                latency=Span(*(S_TO_MS * s for s in seconds)),
+            )
+        )
+    return tuple(layers)
+
+
+def _around(layer: Layer, batch: int, ends: Ends) -> LayerEstimate:
+    seconds = Span(*(around_seconds(layer, batch, end) for end in ends))
+    host = on_host(layer)
+    moved = 0.0 if host else seconds.value * ends[0].bandwidth
+    return LayerEstimate(
+        work=layer_work(layer, batch, moved, Span.exact(0)),
+        compute_ms=0.0,
+        memory_ms=0.0 if host else S_TO_MS * seconds.value,
+        launch_ms=S_TO_MS * seconds.value if host else 0.0,
+        latency=seconds * S_TO_MS,
+    )

@@ -1,0 +1,121 @@
+"""The matrix products of a workload as arrays, equal ones once: what an accelerator model computes on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw_models.shapes import Attention, Convolution, Gemm
+from hw_models.workload import Layer, Workload
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Product:
+    """`batch` independent (m, k) by (k, n) products and the bytes that they move at least.
+
+    A convolution has its output positions as m, its groups as batch, and its input channels and kernel
+    positions as k; `input_bytes` counts its input once, not once per kernel position.
+    """
+
+    batch: int
+    m: int
+    k: int
+    n: int
+    input_bytes: float
+    weight_bytes: float
+    """Of the second operand, indices of a sparse one included."""
+    output_bytes: float
+    bits: int
+    """The wider of both operands."""
+    density: float
+    has_weights: bool
+    """Whether the second operand is stored with the network, rather than computed."""
+
+    @property
+    def macs(self) -> float:
+        return self.batch * self.m * self.k * self.n * self.density
+
+
+@dataclass(frozen=True)
+class Products:
+    """Distinct products as arrays of equal length, and how often each occurs."""
+
+    batch: Ints
+    m: Ints
+    k: Ints
+    n: Ints
+    input_bytes: Floats
+    weight_bytes: Floats
+    output_bytes: Floats
+    bits: Ints
+    density: Floats
+    has_weights: NDArray[np.bool_]
+    count: Ints
+
+    def __len__(self) -> int:
+        return len(self.m)
+
+
+def products_of(layer: Layer, images: int = 1) -> Iterator[Product]:
+    """The matrix products that one operation is made of, for `images` times the traced input.
+
+    Attention is two, scores and values, whose intermediate scores stay on the chip.
+    """
+    inputs, outputs = layer.input_bytes * images, layer.output_bytes * images
+    bits = max(layer.weight_bits, layer.activation_bits)
+
+    def product(batch: int, m: int, k: int, n: int, first: float, second: float, out: float) -> Product:
+        has_weights = layer.matrix is not None
+        return Product(batch, m, k, n, first, second, out, bits, layer.density, has_weights)
+
+    match layer.shape:
+        case Gemm() as s if layer.matrix:
+            yield product(s.batch, s.m * images, s.k, s.n, inputs, layer.weight_bytes, outputs)
+        case Gemm() as s:
+            first = s.m / (s.m + s.n) if s.m + s.n else 0.0  # operands of (m, k) and (k, n) elements
+            yield product(s.batch * images, s.m, s.k, s.n, inputs * first, inputs * (1 - first), outputs)
+        case Convolution() as s:
+            groups, k, n = s.groups, s.channels_in // s.groups, s.channels_out // s.groups
+            positions = prod(s.size_in if s.transposed else s.size_out)
+            kernel = prod(s.kernel)
+            k, n = (k, n * kernel) if s.transposed else (k * kernel, n)
+            second = layer.weight_bytes if layer.matrix else 0.0
+            yield product(groups, s.batch * positions * images, k, n, inputs, second, outputs)
+        case Attention() as s:
+            heads, size = s.batch * s.heads * images, layer.activation_bits / 8
+            queries, keys = s.queries * s.width * heads * size, s.keys * s.width * heads * size
+            values = s.keys * s.value_width * heads * size
+            yield product(heads, s.queries, s.width, s.keys, queries, keys, 0.0)
+            yield product(heads, s.queries, s.keys, s.value_width, 0.0, values, outputs)
+
+
+def products(workload: Workload, images: int = 1) -> Products:
+    """The distinct products of a workload, `images` times the traced input at once."""
+    return table([p for layer in workload.layers for p in products_of(layer, images)])
+
+
+def table(each: Sequence[Product]) -> Products:
+    """Products as arrays, equal ones counted."""
+    counts: dict[Product, int] = {}
+    for product in each:
+        counts[product] = counts.get(product, 0) + 1
+
+    def column(name: str, kind: Any) -> Any:
+        return np.array([getattr(product, name) for product in counts], dtype=kind)
+
+    integers = {name: column(name, np.int64) for name in ("batch", "m", "k", "n", "bits")}
+    reals = {
+        name: column(name, np.float64) for name in ("input_bytes", "weight_bytes", "output_bytes", "density")
+    }
+    return Products(
+        **integers,
+        **reals,
+        has_weights=column("has_weights", np.bool_),
+        count=np.array(list(counts.values()), dtype=np.int64),
+    )
