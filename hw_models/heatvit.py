@@ -1,0 +1,75 @@
+"""HeatViT's accelerator rebuilt from its published structure, to hold the FPGA model against its figures.
+
+Assumptions, beyond those of `fpga.py`, because the paper's tile sizes and keep ratios are not public:
+- the engine is the fastest that fits the board, chosen for each network and each bit width apart;
+- 8-bit products are packed two to a DSP slice, 16-bit ones are not;
+- every network keeps the tokens that are reported for DeiT-T (88, 45, 32 of 197, from blocks 4, 7 and 10 on);
+- the selectors themselves, 0.06 to 0.22 % of the arithmetic, are left out.
+"""
+
+from dataclasses import dataclass
+
+from hw_models.device import Device
+from hw_models.estimate import estimate
+from hw_models.quantity import Quantity
+from hw_models.result import Estimate
+from hw_models.search import best_design
+from hw_models.tokens import with_tokens
+from hw_models.workload import Workload
+
+TOKENS = 197
+KEPT = (88, 45, 32)
+"""Tokens behind each of the three selectors, reported for DeiT-T."""
+BLOCKS_A_STAGE = 3
+
+
+@dataclass(frozen=True)
+class HeatVit:
+    """One network on the board: dense at 16 and at 8 bits, and pruned at both."""
+
+    dense_16: Estimate
+    dense_8: Estimate
+    pruned_16: Estimate
+    pruned_8: Estimate
+
+    @property
+    def speedup(self) -> float:
+        """Pruned 8-bit over dense 16-bit, as the abstract counts."""
+        return self.dense_16.latency_ms / self.pruned_8.latency_ms
+
+    @property
+    def pruning_speedup(self) -> float:
+        """Pruned over dense, both at 16 bits."""
+        return self.dense_16.latency_ms / self.pruned_16.latency_ms
+
+    @property
+    def quantisation_speedup(self) -> float:
+        """8-bit over 16-bit, both pruned."""
+        return self.pruned_16.latency_ms / self.pruned_8.latency_ms
+
+
+def at_clock(device: Device, mhz: float) -> Device:
+    """`device` with a design that runs at `mhz`, without a range."""
+    clock = Quantity(value=mhz, unit="MHz", confidence="derived", basis="chosen for this comparison")
+    return device.model_copy(update={"clock": clock})
+
+
+def pruned(workload: Workload) -> Workload:
+    """A twelve-block DeiT that keeps HeatViT's tokens."""
+    counts = (TOKENS, *KEPT)
+    return with_tokens(
+        workload, TOKENS, {f"blocks.{block}": counts[block // BLOCKS_A_STAGE] for block in range(12)}
+    )
+
+
+def rebuild(deit: Workload, device: Device) -> HeatVit:
+    """The four estimates of a DeiT traced at 197 tokens."""
+    wide, narrow = deit.at_bits(16), deit.at_bits(8)
+    engine_16 = best_design(wide, device, bits=16)
+    engine_8 = best_design(pruned(narrow), device, bits=8, packing=True)
+    return HeatVit(
+        estimate(wide, device, design=engine_16),
+        estimate(narrow, device, design=engine_8),
+        estimate(pruned(wide), device, design=engine_16),
+        estimate(pruned(narrow), device, design=engine_8),
+    )
