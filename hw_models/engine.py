@@ -10,6 +10,7 @@ Everything is vectorised: tilings run along the first axis, products along the s
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any, Self
 
 import numpy as np
@@ -109,18 +110,24 @@ def pipeline_depth(inputs: Ints) -> Ints:
     return np.array([depth(int(value)) for value in distinct], dtype=np.int64)[where].reshape(inputs.shape)
 
 
-def work(products: Products, tilings: Tilings) -> Work:
-    """Cycles and bytes of every product under every tiling.
+def work(products: Products, tilings: Tilings, bytes_per_cycle: float = inf) -> Work:
+    """Cycles and bytes of every product under every tiling, with a memory of that speed.
 
     A product of several heads runs a head on each bank, or head after head with its columns spread over all
-    banks, whichever takes fewer cycles. Loops run over rows or columns first, whichever moves fewer bytes.
+    banks, whichever is sooner done. Loops run over rows or columns first, whichever moves fewer bytes.
     """
     t = {field.name: getattr(tilings, field.name)[:, None] for field in fields(tilings)}
     t["pipeline"] = pipeline_depth(t["inputs"])
-    spread = _mode(products, t, 1)
-    by_head = _mode(products, t, t["heads"])
-    better = by_head.compute < spread.compute
-    return Work(*(np.where(better, getattr(by_head, f.name), getattr(spread, f.name)) for f in fields(Work)))
+    spread, by_head = _mode(products, t, 1), _mode(products, t, t["heads"])
+    sooner = busy_cycles(by_head, bytes_per_cycle) < busy_cycles(spread, bytes_per_cycle)
+    return Work(*(np.where(sooner, getattr(by_head, f.name), getattr(spread, f.name)) for f in fields(Work)))
+
+
+def busy_cycles(done: Work, bytes_per_cycle: float) -> Floats:
+    """Cycles from the first operand's arrival to the last result's departure.
+
+    Either memory never rests, or the array, once it has begun, works on without a pause."""
+    return np.maximum(done.compute + done.exposed / bytes_per_cycle, done.traffic / bytes_per_cycle)
 
 
 def _mode(p: Products, t: dict[str, Ints], heads: Any) -> Work:

@@ -6,6 +6,7 @@ from hw_models import fpga, mobile
 from hw_models.design import Design
 from hw_models.device import Device
 from hw_models.errors import HardwareModelError
+from hw_models.resources import NARROWEST_OPERAND
 from hw_models.result import Estimate
 from hw_models.search import COARSE, best_design
 from hw_models.span import Span
@@ -44,7 +45,7 @@ def estimate(
         return Estimate(
             workload.network, device, batch, layers, _processor_constants(workload, device), uncounted, power
         )
-    widest = max((max(x.weight_bits, x.activation_bits) for x in workload.layers), default=1)
+    widest = max((max(x.weight_bits, x.activation_bits) for x in workload.layers), default=NARROWEST_OPERAND)
     if design is None:
         design = best_design(workload, device, bits=widest, grid=COARSE, images=batch)
     if design.bits < widest:

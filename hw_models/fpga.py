@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hw_models.device import Device
-from hw_models.engine import Tiling, Tilings, Work, work
+from hw_models.engine import Tiling, Tilings, busy_cycles, work
 from hw_models.products import Floats, Ints, Products, products, products_of, table
 from hw_models.result import LayerEstimate
 from hw_models.span import Span
@@ -34,6 +34,10 @@ class Constants:
     launch: float
     host_element: float
     host_call: float
+
+    @property
+    def bytes_per_cycle(self) -> float:
+        return self.bandwidth / self.clock
 
     @classmethod
     def of(cls, device: Device, workload: Workload) -> "Ends":
@@ -62,13 +66,10 @@ def on_host(layer: Layer) -> bool:
     return layer.kind == "normalisation" and "batch_norm" not in layer.operation
 
 
-def product_seconds(done: Work, constants: Constants) -> Floats:
-    """Seconds of every product under every tiling.
-
-    Either memory never rests, or the array works on without a pause between the first operands' arrival and
-    the last results' departure."""
-    array = done.compute / constants.clock + done.exposed / constants.bandwidth
-    return np.maximum(array, done.traffic / constants.bandwidth)
+def product_seconds(products: Products, tilings: Tilings, constants: Constants) -> Floats:
+    """Seconds of every product under every tiling."""
+    done = work(products, tilings, constants.bytes_per_cycle)
+    return busy_cycles(done, constants.bytes_per_cycle) / constants.clock
 
 
 def around_seconds(layer: Layer, images: int, constants: Constants) -> float:
@@ -108,7 +109,7 @@ class Network:
         """Seconds of the network under every tiling, at the constants as they are."""
         if not len(self.products):
             return np.full(len(tilings), self.around[0])
-        each = product_seconds(work(self.products, tilings), self.constants[0])
+        each = product_seconds(self.products, tilings, self.constants[0])
         return each @ self.products.count + self.around[0]
 
 
@@ -129,9 +130,10 @@ def layer_estimates(
             layers.append(_around(layer, batch, ends))
             continue
         distinct = table(parts)
-        done = work(distinct, tilings)
+        done = work(distinct, tilings, ends[0].bytes_per_cycle)
         seconds = [
-            float((product_seconds(done, end)[0] * distinct.count).sum()) + end.launch * len(parts)
+            float((product_seconds(distinct, tilings, end)[0] * distinct.count).sum())
+            + end.launch * len(parts)
             for end in ends
         ]
 

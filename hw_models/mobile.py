@@ -5,9 +5,10 @@
     shape = outputs / (outputs + half_outputs) * depth / (depth + half_depth) * channels / rounded channels
 
 for every matrix product, where outputs are the independent results, depth is the length of each sum, and
-channels are rounded up to whole vectors. Few outputs leave lanes idle, short sums spend their time storing.
-Each operation is a kernel of its own (`fusion.fused` merges those that runtimes merge) and reads its operands
-from the nearest memory that holds them: activations by their size, weights by that of the whole network's.
+channels are rounded up to whole vectors (and outputs with them). Few outputs leave lanes idle, short sums
+spend their time storing. Each operation is a kernel of its own (`fusion.fused` merges those that runtimes
+merge) and reads its operands from the nearest memory that holds them: activations by their size, weights by
+that of the whole network's.
 """
 
 from hw_models.device import Device
@@ -58,7 +59,7 @@ def _product_time(product: Product, rate: Span, layer: Layer, device: Device) ->
         return Span.exact(0)
     vector = device.need("vector").value
     rounding = -(-channels // vector) * vector / channels
-    idle = device.need("half_outputs").span / outputs + Span.exact(1)
+    idle = device.need("half_outputs").span / (outputs * rounding) + Span.exact(1)
     short = device.need("half_depth").span / product.k + Span.exact(1)
     time = Span.exact(2 * product.macs * rounding) * idle * short / rate
     if layer.sparsity and product.density < 1:

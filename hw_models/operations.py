@@ -68,6 +68,9 @@ SELECTING = frozenset(
 )
 """Operations that read only the elements they return."""
 
+ADDING_FIRST = frozenset({"addmm", "baddbmm", "addmv", "addbmm", "addr", "_addmm_activation"})
+"""Products whose first argument is added to the result of the other two."""
+
 OVERWRITING = frozenset({"copy", "fill", "zero"})
 """In-place operations whose first argument is written without being read."""
 

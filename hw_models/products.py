@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -65,14 +65,17 @@ class Products:
 def products_of(layer: Layer, images: int = 1) -> Iterator[Product]:
     """The matrix products that one operation is made of, for `images` times the traced input.
 
-    Attention is two, scores and values, whose intermediate scores stay on the chip.
+    Attention is two, scores and values, whose intermediate scores stay on the chip. A weight that lost whole
+    rows and columns is a smaller dense one, with the square root of the density left of each side.
     """
     inputs, outputs = layer.input_bytes * images, layer.output_bytes * images
     bits = max(layer.weight_bits, layer.activation_bits)
 
     def product(batch: int, m: int, k: int, n: int, first: float, second: float, out: float) -> Product:
-        has_weights = layer.matrix is not None
-        return Product(batch, m, k, n, first, second, out, bits, layer.density, has_weights)
+        density = layer.density
+        if layer.sparsity and layer.sparsity.structure == "channel":
+            k, n, density = ceil(k * density**0.5), ceil(n * density**0.5), 1.0
+        return Product(batch, m, k, n, first, second, out, bits, density, layer.matrix is not None)
 
     match layer.shape:
         case Gemm() as s if layer.matrix:

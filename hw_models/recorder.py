@@ -1,7 +1,7 @@
 """Record the tensor operations of one forward pass, each with the module that ran it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hw_models.operations import OVERWRITING, SELECTING, SHAPES, base_name, is_free, kind_of
+from hw_models.operations import ADDING_FIRST, OVERWRITING, SELECTING, SHAPES, base_name, is_free, kind_of
+from hw_models.shapes import Shape, depth_of
 from hw_models.workload import Kind, Layer, Uncounted
 
 ROOT = "(root)"
@@ -127,22 +128,36 @@ class Recorder(TorchDispatchMode):
         read = inputs[1:] if mutable and name in OVERWRITING else inputs
         weights = {id(tensor): self._weight_name(tensor) for tensor in read}
         limit = written if name in SELECTING else None
-        stored = {key: tensor.numel() for tensor in read if (key := weights[id(tensor)])}
+        weight, matrix = self._multiplied(args[1:3] if name in ADDING_FIRST else args[:2], shape)
         layer = Layer(
             name=self._stack[-1],
             operation=str(func.overloadpacket),
             kind=kind,
             shape=shape,
+            weight_params=self._unread.get(weight, 0) if weight else 0,
             params=sum(self._unread.pop(weight, 0) for weight in weights.values() if weight),
             input_elements=_elements([tensor for tensor in read if not weights[id(tensor)]], limit),
             output_elements=written,
             weight_elements=_elements([tensor for tensor in read if weights[id(tensor)]], limit),
-            weight=max(stored, key=lambda key: stored[key]) if shape and stored else None,
+            weight=weight,
+            matrix=matrix,
             weight_bits=self._bits,
             activation_bits=self._bits,
         )
         if layer.input_elements or layer.output_elements or layer.weight_elements:
             self.layers.append(layer)
+
+    def _multiplied(
+        self, operands: Iterable[Any], shape: Shape | None
+    ) -> tuple[str | None, tuple[int, int] | None]:
+        """Name of the stored operand of a product, the larger of two, and its (outputs, inputs)."""
+        stored = [(self._weight_name(tensor), tensor) for tensor in tensors_in(list(operands))]
+        named = [(distinct_elements(tensor), name) for name, tensor in stored if name]
+        if shape is None or not named:
+            return None, None
+        elements, name = max(named)
+        columns = depth_of(shape)
+        return name, (elements // columns, columns) if columns else (0, 0)
 
     def _weight_name(self, tensor: torch.Tensor) -> str | None:
         return self._name_of.get(id(tensor.untyped_storage())) if tensor.layout == torch.strided else None

@@ -9,7 +9,7 @@ from hw_models.device import Device
 from hw_models.engine import ACCUMULATOR_BITS, Tilings
 from hw_models.errors import HardwareModelError
 from hw_models.products import Ints
-from hw_models.rtl.structure import datapath
+from hw_models.rtl.structure import MULTIPLIER_LUTS, datapath
 
 Arithmetic = Literal["fixed", "float", "power_of_two", "binary"]
 
@@ -17,8 +17,8 @@ BLOCK_RAM_WIDTH = 72
 """Bits that a 36 Kb block RAM delivers in a cycle while its other port writes (simple dual port)."""
 BLOCK_RAM_DEPTH = 512
 """Words of that width in it."""
-WIDEST_OPERAND = 16
-"""Bits of the widest operands that the engine was simulated and synthesised with."""
+NARROWEST_OPERAND, WIDEST_OPERAND = 2, 16
+"""Bits of the operands that the engine was simulated and synthesised with."""
 PACKED_BITS = 8
 """Widest operands of which one DSP48 multiplies two pairs with a common factor (Xilinx WP486)."""
 FLOAT_SLICES, FLOAT_LUTS = {16: 2, 32: 4}, {16: 200, 32: 400}
@@ -62,8 +62,8 @@ def resources(
     Raises HardwareModelError for operands wider than a DSP's, and for packing that does not apply."""
     if arithmetic == "float" and bits not in FLOAT_SLICES:
         raise HardwareModelError(f"floating-point numbers have 16 or 32 bits here, not {bits}")
-    if arithmetic != "float" and not 2 <= bits <= WIDEST_OPERAND:
-        raise HardwareModelError(f"bits must be 2 to {WIDEST_OPERAND}, got {bits}")
+    if arithmetic != "float" and not NARROWEST_OPERAND <= bits <= WIDEST_OPERAND:
+        raise HardwareModelError(f"bits must be {NARROWEST_OPERAND} to {WIDEST_OPERAND}, got {bits}")
     if packing and (bits > PACKED_BITS or arithmetic != "fixed"):
         raise HardwareModelError(
             f"packing takes fixed-point operands of at most {PACKED_BITS} bits, not {bits}-bit {arithmetic}"
@@ -76,8 +76,9 @@ def resources(
         case "float":
             dsp, luts = multipliers * FLOAT_SLICES[bits], luts + multipliers * FLOAT_LUTS[bits]
         case "power_of_two" | "binary":
+            instead = _shifter_luts(bits) if arithmetic == "power_of_two" else bits
             dsp = np.zeros_like(multipliers)
-            luts = luts + multipliers * (_shifter_luts(bits) if arithmetic == "power_of_two" else bits)
+            luts = luts + multipliers * (instead - MULTIPLIER_LUTS.get(bits, 0))
     banks, width = tilings.heads, tilings.outputs * tilings.heads
     input_words = tilings.rows * (tilings.depth // (tilings.inputs * banks))
     weight_words = (tilings.depth // (tilings.inputs * banks)) * (tilings.columns // width) * banks

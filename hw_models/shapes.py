@@ -89,3 +89,14 @@ class Attention(_Shape):
 
 
 Shape = Annotated[Gemm | Convolution | Attention, Field(discriminator="type")]
+
+
+def depth_of(shape: Shape) -> int:
+    """Products that are added up for one result: the length of a row of the weight, where there is one."""
+    match shape:
+        case Gemm():
+            return shape.k
+        case Convolution():
+            return shape.channels_in // shape.groups * prod(shape.kernel)
+        case Attention():
+            return shape.width

@@ -79,11 +79,21 @@ def measured_sparsity(module: "nn.Module", block: tuple[int, int] | None = None)
 
     The most regular structure that explains all zeros is named: whole rows and columns of the matrix, rows
     and columns inside blocks of size `block` (if one is given), equally many weights in every row, or none
-    of these. Raises HardwareModelError for a weight that is zero throughout, which no format stores.
+    of these. Embeddings are looked up, not multiplied with, and left out.
+
+    Raises HardwareModelError for a weight that is zero throughout, which no format stores, and for a block
+    without a size.
     """
+    from torch import nn
+
+    if block is not None and min(block) < 1:
+        raise HardwareModelError(f"block sides must be at least 1, got {block}")
+    embeddings = {
+        id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding | nn.EmbeddingBag)
+    }
     found = {}
     for name, parameter in module.named_parameters():
-        if parameter.ndim >= 2:
+        if parameter.ndim >= 2 and id(parameter) not in embeddings:
             kept = (parameter.detach().flatten(1) != 0).cpu()
             if not kept.any():
                 raise HardwareModelError(f"{name} is zero throughout; remove the layer instead of storing it")
@@ -94,7 +104,7 @@ def measured_sparsity(module: "nn.Module", block: tuple[int, int] | None = None)
 
 def _structure(kept: "torch.Tensor", block: tuple[int, int] | None) -> Sparsity:
     """The most regular structure of the mask `kept` (rows, columns), which has zeros and ones."""
-    density = kept.float().mean().item()
+    density = kept.double().mean().item()
     if _is_product(kept):
         return Sparsity(structure="channel", density=density)
     if block:

@@ -55,7 +55,9 @@ class Technology(BaseModel):
 
         Raises DeviceError if the file does not give it."""
         kind = _format(bits, floating)
-        return self._pick("multiply", kind) + self._pick("add", kind if floating else ACCUMULATOR)
+        return self._pick("multiply", kind) + self._pick(
+            "add", kind if kind.startswith("fp") else ACCUMULATOR
+        )
 
     def addition(self, bits: int, *, floating: bool) -> Span:
         """Picojoules of an addition, which stands for any operation that is no multiply-accumulate."""

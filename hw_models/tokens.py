@@ -25,10 +25,16 @@ def with_tokens(workload: Workload, full: int, counts: Mapping[str, int]) -> Wor
             raise HardwareModelError(f"{module}: tokens must be at least 1, got {count}")
         if not any(_inside(layer, module) for layer in workload.layers):
             raise HardwareModelError(f"no operation of {workload.network} ran in a module {module!r}")
+    # Scores, tokens by tokens, exist apart only where attention is not fused.
+    scores = {
+        layer.output_elements
+        for layer in workload.layers
+        if _is_weightless(layer) and _is_square(layer, full)
+    }
     layers = []
     for layer in workload.layers:
         module = max((name for name in counts if _inside(layer, name)), key=len, default="")
-        layers.append(_resized(layer, full, counts[module]) if module else layer)
+        layers.append(_resized(layer, full, counts[module], scores) if module else layer)
     return workload.model_copy(update={"layers": tuple(layers)})
 
 
@@ -41,30 +47,42 @@ def _inside(layer: Layer, module: str) -> bool:
     return layer.name == module or layer.name.startswith(module + ".")
 
 
-def _resized(layer: Layer, full: int, count: int) -> Layer:
+def _is_weightless(layer: Layer) -> bool:
+    """Whether a batched product multiplies two computed operands, as unfused attention does."""
+    return layer.kind == "batched_gemm" and layer.matrix is None
+
+
+def _is_square(layer: Layer, full: int) -> bool:
+    return isinstance(layer.shape, Gemm) and layer.shape.m == layer.shape.n == full
+
+
+def _resized(layer: Layer, full: int, count: int, scores: set[int]) -> Layer:
     shape = _resized_shape(layer, full, count)
-    # Scores, tokens by tokens, exist apart only where attention is not fused.
-    squared = layer.kind == "softmax" and layer.output_elements % full**2 == 0
-    scale = (count / full) ** (2 if squared else 1)
-    inputs, outputs = round(layer.input_elements * scale), round(layer.output_elements * scale)
-    if layer.kind == "batched_gemm" and isinstance(shape, Gemm):
+    if isinstance(shape, Gemm) and _is_weightless(layer):
         inputs = shape.batch * (shape.m * shape.k + shape.k * shape.n)
         outputs = shape.batch * shape.m * shape.n
+    else:
+        on_scores = layer.shape is None and layer.output_elements in scores
+        scale = (count / full) ** (2 if on_scores else 1)
+        inputs, outputs = round(layer.input_elements * scale), round(layer.output_elements * scale)
     return layer.model_copy(update={"shape": shape, "input_elements": inputs, "output_elements": outputs})
 
 
 def _resized_shape(layer: Layer, full: int, count: int) -> Shape | None:
+    changed: dict[str, int] = {}
     match layer.shape:
         case None:
             return None
         case Attention() as s if s.queries == s.keys == full:
-            return s.model_copy(update={"queries": count, "keys": count})
+            changed = {"queries": count, "keys": count}
+        case Gemm() as s if _is_weightless(layer):
+            changed = {axis: count for axis in ("m", "k", "n") if getattr(s, axis) == full}
         case Gemm() as s:
-            # Only the axes that hold tokens: never a width that happens to be as long, unless unfused scores.
-            axes = ("m", "k", "n") if layer.kind == "batched_gemm" else ("m",)
-            changed = {
-                axis: getattr(s, axis) // full * count for axis in axes if getattr(s, axis) % full == 0
-            }
-            if changed:
-                return s.model_copy(update=changed)
-    raise HardwareModelError(f"{layer.name}: {layer.operation} {layer.shape} has no axis of {full} tokens")
+            # Several images lie one after the other; torch's own attention has them along the batch.
+            axis = next((axis for axis in ("m", "batch") if getattr(s, axis) % full == 0), None)
+            changed = {axis: getattr(s, axis) // full * count} if axis else {}
+    if not changed:
+        raise HardwareModelError(
+            f"{layer.name}: {layer.operation} {layer.shape} has no axis of {full} tokens"
+        )
+    return layer.shape.model_copy(update=changed)

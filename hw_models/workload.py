@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
 from hw_models.errors import HardwareModelError
-from hw_models.shapes import Convolution, Gemm, Shape
+from hw_models.shapes import Shape
 from hw_models.sparsity import Sparsity
 from hw_models.text import text_table
 
@@ -51,24 +51,15 @@ class Layer(BaseModel):
     weight_elements: NonNegativeInt
     """Elements of parameters and buffers that this operation reads, also when an earlier one read them."""
     weight: str | None = None
-    """Name of the largest parameter or buffer that a product multiplies with, if it multiplies with one."""
+    """Name of the parameter or buffer that a product multiplies with, if it multiplies with one."""
+    matrix: tuple[NonNegativeInt, NonNegativeInt] | None = None
+    """What is read of it as a matrix: outputs, and inputs to each."""
+    weight_params: NonNegativeInt = 0
+    """Its elements among `params`: none where an earlier operation read them."""
     sparsity: Sparsity | None = None
     """Which of that parameter's elements are left; None for all of them."""
     weight_bits: PositiveInt
     activation_bits: PositiveInt
-
-    @property
-    def matrix(self) -> tuple[int, int] | None:
-        """The weight as a matrix (outputs, inputs to each); None where no weight is multiplied."""
-        if self.weight is None:
-            return None
-        match self.shape:
-            case Gemm():
-                return self.shape.batch * self.shape.n, self.shape.k
-            case Convolution():
-                s = self.shape
-                return s.channels_out, s.channels_in // s.groups * prod(s.kernel)
-        return None
 
     @property
     def dense_macs(self) -> int:
@@ -108,26 +99,30 @@ class Layer(BaseModel):
         return self.input_bytes + self.output_bytes
 
     @property
-    def removed_weights(self) -> float:
-        """Elements of the weight that are neither stored nor read."""
-        return prod(self.matrix) * (1 - self.density) if self.matrix else 0.0
-
-    @property
     def index_bytes(self) -> float:
         """Bytes that tell where the weights that are left belong."""
-        return self.sparsity.index_bits(*self.matrix) / 8 if self.sparsity and self.matrix else 0.0
+        return self._index_bits(prod(self.matrix)) / 8 if self.matrix else 0.0
 
     @property
     def weight_bytes(self) -> float:
         """Bytes of parameters and buffers read here, indices of sparse ones included."""
-        return (self.weight_elements - self.removed_weights) * self.weight_bits / 8 + self.index_bytes
+        return self._bytes_left(self.weight_elements, prod(self.matrix) if self.matrix else 0)
 
     @property
     def stored_bytes(self) -> float:
-        """Bytes of the parameters read here for the first time."""
-        if not self.params:
+        """Bytes of the parameters read here for the first time, indices included."""
+        return self._bytes_left(self.params, self.weight_params)
+
+    def _bytes_left(self, elements: int, weights: int) -> float:
+        """Bytes of `elements` numbers, `weights` of which are elements of the weight."""
+        kept = elements - weights * (1 - self.density)
+        return (kept * self.weight_bits + self._index_bits(weights)) / 8
+
+    def _index_bits(self, weights: int) -> float:
+        if not self.sparsity or not self.matrix or not weights:
             return 0.0
-        return (self.params - self.removed_weights) * self.weight_bits / 8 + self.index_bytes
+        columns = self.matrix[1]
+        return self.sparsity.index_bits(weights // columns, columns)
 
     def row(self) -> dict[str, Any]:
         """The layer as one flat row of a table."""

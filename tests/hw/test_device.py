@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from hw_models import DeviceError, device_names, load_device
+from hw_models import DeviceError, device_names, estimate, load_device
 from hw_models.device import read_device
+from tests.hw.toys import gemm, other, workload
 
 GOOD = """
 name: toy
@@ -16,15 +17,64 @@ peak:
 bandwidth: {value: 5, unit: GB/s, confidence: recalled}
 utilisation: {value: 0.5, low: 0.2, high: 0.8, unit: fraction, confidence: assumed, basis: a guess}
 launch: {value: 2, low: 1, high: 4, unit: us, confidence: assumed, basis: a guess}
+vector: {value: 4, unit: count, confidence: recalled}
+half_outputs: {value: 256, unit: count, confidence: recalled}
+half_depth: {value: 16, unit: count, confidence: recalled}
+sparse_utilisation:
+  block: {value: 0.8, unit: fraction, confidence: recalled}
+caches:
+  - capacity: {value: 64, unit: KiB, confidence: recalled}
+    bandwidth: {value: 100, unit: GB/s, confidence: recalled}
+  - capacity: {value: 2, unit: MiB, confidence: recalled}
+    bandwidth: {value: 20, unit: GB/s, confidence: recalled}
+technology: cmos_45nm
+memory: ddr4
+energy_scale: {value: 0.2, unit: fraction, confidence: recalled}
+lanes: {value: 4, unit: count, confidence: recalled}
+power: {value: 3, unit: W, confidence: recalled}
+static_power: {value: 300.0e-3, unit: W, confidence: recalled}
+"""
+
+BOARD = """
+name: toy
+title: A toy
+kind: fpga
+bandwidth: {value: 5, unit: GB/s, confidence: recalled}
+launch: {value: 2, unit: us, confidence: recalled}
+fabric:
+  dsp: {value: 220, unit: count, confidence: recalled}
+  block_rams: {value: 140, unit: count, confidence: recalled}
+  luts: {value: 53200, unit: count, confidence: recalled}
+  flip_flops: {value: 106400, unit: count, confidence: recalled}
+usable: {value: 0.8, unit: fraction, confidence: recalled}
+clock: {value: 150, unit: MHz, confidence: recalled}
+host_element: {value: 2, unit: ns, confidence: recalled}
+host_call: {value: 10, unit: us, confidence: recalled}
+static_power: {value: 1, unit: W, confidence: recalled}
+dsp_energy: {value: 30, unit: pJ, confidence: recalled}
 """
 
 
-def test_shipped_devices_load() -> None:
-    assert {"snapdragon_855_cpu", "adreno_640", "adreno_650", "zcu102"} <= set(device_names())
-    for name in device_names():
-        device = load_device(name)
-        assert device.name == name
-        assert device.peak
+@pytest.mark.parametrize("name", device_names())
+def test_shipped_device_loads(name: str) -> None:
+    device = load_device(name)
+    assert device.name == name
+    assert bool(device.fabric) == (device.kind == "fpga")
+    assert bool(device.peak) == (device.kind != "fpga")
+
+
+def test_devices_of_the_papers_are_shipped() -> None:
+    assert {"snapdragon_855_cpu", "adreno_640", "adreno_650", "zcu102", "xc7z020"} <= set(device_names())
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_numbers_of_a_shipped_device_are_where_its_model_looks(name: str) -> None:
+    """Every field of a file is one of its kind: an FPGA has no peak, a processor no fabric and no clock."""
+    device = load_device(name)
+    foreign: tuple[str, ...] = ("fabric", "usable", "clock", "host_element", "host_call", "dsp_energy")
+    if device.kind == "fpga":
+        foreign = ("peak", "utilisation", "vector", "half_outputs", "half_depth", "caches", "lanes")
+    assert [field for field in foreign if getattr(device, field)] == []
 
 
 def test_values_are_in_si_units() -> None:
@@ -35,11 +85,19 @@ def test_values_are_in_si_units() -> None:
     assert device.need("bandwidth").si_range == (5e9, 5e9)
 
 
+def test_values_of_the_new_fields_are_in_si_units() -> None:
+    device, chip = read_device(GOOD, "toy.yaml", "toy"), read_device(BOARD, "toy.yaml", "toy")
+    assert [cache.capacity.si for cache in device.caches] == [65536, 2 * 2**20]
+    assert [cache.bandwidth.si for cache in device.caches] == [100e9, 20e9]
+    assert device.need("static_power").si == 0.3
+    assert chip.need("clock").si == 150e6
+    assert chip.need("dsp_energy").si == pytest.approx(30e-12)
+    assert chip.need("host_element").si == pytest.approx(2e-9)
+    assert chip.need_fabric("dsp").si == 220
+
+
 def test_derived_peaks_follow_from_their_basis() -> None:
-    zcu102, cpu = load_device("zcu102"), load_device("snapdragon_855_cpu")
-    dsp, clock = zcu102.facts["dsp_slices"].si, zcu102.facts["clock"].si
-    assert zcu102.need_peak(16).si == pytest.approx(2 * dsp * clock)
-    assert zcu102.need_peak(8).si == pytest.approx(2 * zcu102.need_peak(16).si)
+    cpu = load_device("snapdragon_855_cpu")
     assert cpu.need_peak(32).si == pytest.approx((2.84 * 16 + 3 * 2.42 * 16 + 4 * 1.80 * 8) * 1e9, rel=1e-3)
 
 
@@ -79,6 +137,43 @@ def test_device_file_of_ones_own(tmp_path: Path) -> None:
         ("kind: cpu", "kind: cpu\nkind: gpu", r"toy.yaml: .*key 'kind' is given twice"),
         ("name: toy", "name: other", r"toy.yaml: name is 'other', the file's is 'toy'"),
         ("kind: cpu", "kind: [", r"toy.yaml: .*while parsing"),
+        ("kind: cpu", "kind: npu", r"toy.yaml: kind: .*'cpu', 'gpu' or 'fpga'"),
+        ("vector: {value: 4, unit: count", "vector: {value: 4", r"toy.yaml: vector.unit: Field required"),
+        ("value: 4, unit: count", "value: 4, unit: ms", r"toy.yaml: vector: ms measures time, need count"),
+        ("value: 256", "value: 0", r"toy.yaml: half_outputs.value: .*greater than 0"),
+        (
+            "unit: count, confidence: recalled}\nsparse",
+            "unit: GHz, confidence: recalled}\nsparse",
+            r"toy.yaml: half_depth: GHz measures frequency, need count",
+        ),
+        ("  block:", "  checkerboard:", r"toy.yaml: sparse_utilisation.checkerboard.*: Input should be"),
+        (
+            "value: 0.8, unit: fraction",
+            "value: 1.8, unit: fraction",
+            r"toy.yaml: sparse_utilisation.block: a fraction is at most 1",
+        ),
+        (
+            "value: 0.8, unit: fraction",
+            "value: 0.8, unit: count",
+            r"toy.yaml: sparse_utilisation.block: count measures count, need fraction",
+        ),
+        (
+            "unit: KiB",
+            "unit: GB/s",
+            r"toy.yaml: caches.0: capacity: GB/s measures bytes per second, need bytes",
+        ),
+        (
+            "value: 20, unit: GB/s",
+            "value: 20, unit: MiB",
+            r"toy.yaml: caches.1: bandwidth: MiB measures bytes, need bytes per second",
+        ),
+        ("unit: KiB", "unit: KB, ways: 4", r"toy.yaml: caches.0.capacity.ways: Extra inputs"),
+        ("  - capacity", "  - speed: 3\n    capacity", r"toy.yaml: caches.0.speed: Extra inputs"),
+        ("  32: {value", "  '32': {value", r"toy.yaml: peak.32.*: .*integer"),
+        ("technology: cmos_45nm", "technology: 45", r"toy.yaml: technology: .*string"),
+        ("value: 3, unit: W", "value: 3, unit: pJ", r"toy.yaml: power: pJ measures energy, need power"),
+        ("300.0e-3", "300e-3x", r"toy.yaml: static_power.value: .*'300e-3x' is text \(YAML needs 1.0e-3"),
+        ("300.0e-3", "3e-1", r"toy.yaml: static_power.value: .*'3e-1' is text \(YAML needs 1.0e-3"),
     ],
 )
 def test_malformed_file_is_named_with_its_field(old: str, new: str, message: str) -> None:
@@ -87,19 +182,101 @@ def test_malformed_file_is_named_with_its_field(old: str, new: str, message: str
         read_device(GOOD.replace(old, new, 1), "toy.yaml", "toy")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("value: 150", "value: -150", r"toy.yaml: clock.value: .*greater than 0"),
+        ("value: 150", "value: .inf", r"toy.yaml: clock.value: .*finite"),
+        ("value: 150, unit: MHz", "value: 150", r"toy.yaml: clock.unit: Field required"),
+        ("unit: MHz", "unit: GB/s", r"toy.yaml: clock: GB/s measures bytes per second, need frequency"),
+        (
+            "value: 220, unit: count",
+            "value: 220, unit: KB",
+            r"toy.yaml: fabric.dsp: KB measures bytes, need count",
+        ),
+        ("  luts", "  slices", r"toy.yaml: fabric.slices.*: Input should be"),
+        ("unit: pJ", "unit: pJ/B", r"toy.yaml: dsp_energy: pJ/B measures energy per byte, need energy"),
+        ("unit: ns", "unit: MHz", r"toy.yaml: host_element: MHz measures frequency, need time"),
+        ("value: 10, unit: us", "value: 10, unit: W", r"toy.yaml: host_call: W measures power, need time"),
+        ("value: 0.8", "value: 80", r"toy.yaml: usable: a fraction is at most 1"),
+        ("value: 0.8", "value: 8e-1", r"toy.yaml: usable.value: .*'8e-1' is text \(YAML needs 1.0e-3"),
+    ],
+)
+def test_malformed_file_of_an_fpga_is_named_with_its_field(old: str, new: str, message: str) -> None:
+    assert old in BOARD
+    with pytest.raises(DeviceError, match=message):
+        read_device(BOARD.replace(old, new, 1), "toy.yaml", "toy")
+
+
+def test_every_mistake_of_a_file_is_listed() -> None:
+    broken = BOARD.replace("value: 150", "value: -1").replace("unit: pJ", "unit: pints")
+    with pytest.raises(
+        DeviceError, match=r"(?s)toy.yaml: clock.value: .*\ntoy.yaml: dsp_energy: unknown unit"
+    ):
+        read_device(broken, "toy.yaml", "toy")
+
+
 def test_an_empty_file_is_an_error() -> None:
     with pytest.raises(DeviceError, match=r"toy\.yaml: "):
         read_device("", "toy.yaml", "toy")
 
 
-@pytest.mark.parametrize("field", ["bandwidth", "utilisation", "launch"])
-def test_missing_number_is_an_error_when_needed(field: str) -> None:
-    lines = [line for line in GOOD.splitlines() if not line.startswith(field)]
-    device = read_device("\n".join(lines), "toy.yaml", "toy")
-    with pytest.raises(DeviceError, match=rf"toy: {field} is not given in toy\.yaml"):
-        device.need(field)  # type: ignore[arg-type]
+def without(text: str, field: str) -> str:
+    """`text` without the line, or the line and its list, that gives `field`."""
+    lines, kept = text.splitlines(), []
+    inside = False
+    for line in lines:
+        inside = line.startswith(f"{field}:") or (inside and line.startswith(" "))
+        if not inside:
+            kept.append(line)
+    assert len(kept) < len(lines)
+    return "\n".join(kept)
+
+
+@pytest.mark.parametrize(
+    "field", ["bandwidth", "utilisation", "launch", "vector", "half_outputs", "half_depth"]
+)
+def test_a_number_that_the_processor_model_needs(field: str) -> None:
+    device = read_device(without(GOOD, field), "toy.yaml", "toy")
+    with pytest.raises(DeviceError, match=rf"toy: {field} is not given in toy\.yaml; add it with unit"):
+        estimate(workload(gemm(2, 3, 4, bits=32)), device)
+
+
+@pytest.mark.parametrize("field", ["energy_scale", "lanes", "static_power", "technology", "memory"])
+def test_what_energy_needs(field: str) -> None:
+    found = estimate(workload(gemm(2, 3, 4, bits=32)), read_device(without(GOOD, field), "toy.yaml", "toy"))
+    with pytest.raises(DeviceError, match=rf"toy: {field} is not given in toy\.yaml; add it"):
+        _ = found.energy
+
+
+@pytest.mark.parametrize("field", ["bandwidth", "launch", "usable", "clock", "host_element", "host_call"])
+def test_a_number_that_the_fpga_model_needs(field: str) -> None:
+    network = workload(gemm(2, 3, 4), other("normalisation", 8, operation="aten.native_layer_norm"))
+    with pytest.raises(DeviceError, match=rf"toy: {field} is not given in toy\.yaml; add it with unit"):
+        estimate(network, read_device(without(BOARD, field), "toy.yaml", "toy"))
+
+
+@pytest.mark.parametrize("resource", ["dsp", "block_rams", "luts", "flip_flops"])
+def test_a_resource_that_the_fpga_model_needs(resource: str) -> None:
+    lines = [line for line in BOARD.splitlines() if not line.startswith(f"  {resource}")]
+    with pytest.raises(DeviceError, match=rf"toy: fabric\.{resource} is not given in toy\.yaml"):
+        estimate(workload(gemm(2, 3, 4)), read_device("\n".join(lines), "toy.yaml", "toy"))
+
+
+def test_missing_structure_is_named() -> None:
+    device = read_device(GOOD, "toy.yaml", "toy")
+    assert device.need_sparse_utilisation("block").si == 0.8
+    with pytest.raises(DeviceError, match=r"toy: sparse_utilisation\.channel is not given in toy\.yaml"):
+        device.need_sparse_utilisation("channel")
 
 
 def test_missing_peak_names_the_widths_there_are() -> None:
-    with pytest.raises(DeviceError, match=r"zcu102: peak\.32 is not given in devices/zcu102\.yaml .*8, 16"):
-        load_device("zcu102").need_peak(32)
+    with pytest.raises(
+        DeviceError, match=r"adreno_640: peak\.8 is not given in devices/adreno_640\.yaml .*16, 32"
+    ):
+        load_device("adreno_640").need_peak(8)
+
+
+def test_missing_peak_of_an_fpga_says_that_there_is_none() -> None:
+    with pytest.raises(DeviceError, match=r"zcu102: peak\.8 is not given .*widths given: none"):
+        load_device("zcu102").need_peak(8)
