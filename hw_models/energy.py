@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Self
 
 from hw_models.device import Device
+from hw_models.resources import ADDING, Arithmetic
 from hw_models.span import Span
 from hw_models.technology import PICO, Technology
 from hw_models.traffic import LayerWork
@@ -45,13 +46,24 @@ class Energy:
         return {field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)}
 
 
-def layer_energy(work: LayerWork, latency: Span, device: Device, technology: Technology) -> Energy:
+def layer_energy(
+    work: LayerWork,
+    latency: Span,
+    device: Device,
+    technology: Technology,
+    arithmetic: Arithmetic = "float",
+) -> Energy:
     """Energy of one operation that takes `latency` milliseconds on `device`.
+
+    Powers of two and binary weights take an addition each; shifting and changing a sign are nearly free.
 
     Raises DeviceError if device or technology lacks a number, such as the energy of this bit width."""
     scale = device.need("energy_scale").span
-    floating = device.kind != "fpga"
-    multiply_add = technology.multiply_add(work.bits, floating=floating)
+    floating = arithmetic == "float"
+    if arithmetic in ADDING:
+        multiply_add = technology.addition(32, floating=False)
+    else:
+        multiply_add = technology.multiply_add(work.bits, floating=floating)
     operations = multiply_add * work.macs + technology.addition(work.bits, floating=floating) * work.other_ops
     if device.kind == "fpga":
         instructions = Span.exact(0)

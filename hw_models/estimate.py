@@ -6,7 +6,7 @@ from hw_models import fpga, mobile
 from hw_models.design import Design
 from hw_models.device import Device
 from hw_models.errors import HardwareModelError
-from hw_models.resources import NARROWEST_OPERAND
+from hw_models.resources import ADDING, NARROWEST_OPERAND
 from hw_models.result import Estimate
 from hw_models.search import COARSE, best_design
 from hw_models.span import Span
@@ -87,7 +87,7 @@ def fpga_power(device: Device, design: Design) -> Span | None:
     if device.static_power is None or device.dsp_energy is None:
         return None
     slices = Span.exact(float(design.resources.dsp))
-    if design.arithmetic in ("power_of_two", "binary"):
+    if design.arithmetic in ADDING:
         technology = load_technology(device.need_name("technology"))
         addition = technology.addition(32, floating=False)
         whole = technology.multiply_add(16, floating=False)

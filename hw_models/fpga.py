@@ -10,12 +10,13 @@ The engine is that of `engine.py`. Assumptions about everything around it, each 
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
 from hw_models.device import Device
 from hw_models.engine import Tiling, Tilings, busy_cycles, work
-from hw_models.products import Floats, Ints, Products, products, products_of, table
+from hw_models.products import Floats, Product, Products, products, products_of, table
 from hw_models.result import LayerEstimate
 from hw_models.span import Span
 from hw_models.traffic import layer_work
@@ -123,33 +124,31 @@ def layer_estimates(
     Raises DeviceError if the device file lacks a number."""
     ends = Constants.of(device, workload)
     tilings = Tilings.of([tiling])
-    layers = []
-    for layer in workload.layers:
-        parts = list(products_of(layer, batch))
-        if not parts:
-            layers.append(_around(layer, batch, ends))
-            continue
-        distinct = table(parts)
-        done = work(distinct, tilings, ends[0].bytes_per_cycle)
-        seconds = [
-            float((product_seconds(distinct, tilings, end)[0] * distinct.count).sum())
-            + end.launch * len(parts)
-            for end in ends
-        ]
+    parts = [list(products_of(layer, batch)) for layer in workload.layers]
+    distinct = {product: place for place, product in enumerate(dict.fromkeys(chain.from_iterable(parts)))}
+    every = table(list(distinct))
+    done = work(every, tilings, ends[0].bytes_per_cycle)
+    seconds = [product_seconds(every, tilings, end)[0] for end in ends]
 
-        def total(column: Floats, counts: Ints = distinct.count) -> float:
-            return float((column[0] * counts).sum())
-
-        layers.append(
-            LayerEstimate(
-                work=layer_work(layer, batch, total(done.traffic), Span.exact(total(done.on_chip))),
-                compute_ms=S_TO_MS * total(done.compute) / ends[0].clock,
-                memory_ms=S_TO_MS * total(done.traffic) / ends[0].bandwidth,
-                launch_ms=S_TO_MS * ends[0].launch * len(parts),
-                latency=Span(*(S_TO_MS * s for s in seconds)),
-            )
+    def on_engine(layer: Layer, products: list[Product]) -> LayerEstimate:
+        places = [distinct[product] for product in products]
+        compute, traffic, on_chip = (
+            float(column[0, places].sum()) for column in (done.compute, done.traffic, done.on_chip)
         )
-    return tuple(layers)
+        starts = [end.launch * len(products) for end in ends]
+        times = [float(each[places].sum()) + start for each, start in zip(seconds, starts, strict=True)]
+        return LayerEstimate(
+            work=layer_work(layer, batch, traffic, Span.exact(on_chip)),
+            compute_ms=S_TO_MS * compute / ends[0].clock,
+            memory_ms=S_TO_MS * traffic / ends[0].bandwidth,
+            launch_ms=S_TO_MS * starts[0],
+            latency=Span(times[0], times[1], times[2]) * S_TO_MS,
+        )
+
+    return tuple(
+        on_engine(layer, products) if products else _around(layer, batch, ends)
+        for layer, products in zip(workload.layers, parts, strict=True)
+    )
 
 
 def _around(layer: Layer, batch: int, ends: Ends) -> LayerEstimate:

@@ -122,7 +122,6 @@ class EfficiencyPoint(_Range):
         "frames_per_s_per_w",
         "top1_percent",
         "accuracy_change_points",
-        "speedup_over_dense",
     ]
 
 

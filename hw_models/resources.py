@@ -12,6 +12,8 @@ from hw_models.products import Ints
 from hw_models.rtl.structure import MULTIPLIER_LUTS, datapath
 
 Arithmetic = Literal["fixed", "float", "power_of_two", "binary"]
+ADDING: tuple[Arithmetic, ...] = ("power_of_two", "binary")
+"""Arithmetic that only shifts and adds: in look-up tables, without a DSP slice."""
 
 BLOCK_RAM_WIDTH = 72
 """Bits that a 36 Kb block RAM delivers in a cycle while its other port writes (simple dual port)."""

@@ -132,8 +132,10 @@ class Estimate:
 
         Raises DeviceError if the device file lacks one of the numbers this takes."""
         technology = load_technology(self.device.need_name("technology"))
+        arithmetic = self.design.arithmetic if self.design else "float"
         return tuple(
-            layer_energy(layer.work, layer.latency, self.device, technology) for layer in self.layers
+            layer_energy(layer.work, layer.latency, self.device, technology, arithmetic)
+            for layer in self.layers
         )
 
     @property

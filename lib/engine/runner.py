@@ -342,6 +342,8 @@ def _environment(project: Project, limits: Limits) -> dict[str, str]:
         "JUPYTER_RUNTIME_DIR": f"{WORK}/runtime",
         "IPYTHONDIR": f"{WORK}/ipython",
         "PYTHONHASHSEED": "0",
+        # Notebooks need no widgets; tqdm regrets that with the path of the environment.
+        "PYTHONWARNINGS": "ignore:IProgress not found",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     return environment

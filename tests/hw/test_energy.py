@@ -7,6 +7,7 @@ import pytest
 
 from hw_models import Device, DeviceError
 from hw_models.energy import Energy, layer_energy
+from hw_models.resources import Arithmetic
 from hw_models.span import Span
 from hw_models.technology import load_technology
 from hw_models.traffic import LayerWork
@@ -29,7 +30,8 @@ MJ = 1e-9
 
 
 def of(work: LayerWork, device: Device = FPGA, latency_ms: float = 3) -> Energy:
-    return layer_energy(work, Span.exact(latency_ms), device, TECHNOLOGY)
+    arithmetic: Arithmetic = "fixed" if device.kind == "fpga" else "float"
+    return layer_energy(work, Span.exact(latency_ms), device, TECHNOLOGY, arithmetic)
 
 
 def test_arithmetic_of_an_fpga_is_of_integers() -> None:
