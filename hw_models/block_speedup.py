@@ -44,7 +44,7 @@ class ConvLayer:
 
 
 @dataclass(frozen=True)
-class Design:
+class ArrayDesign:
     """`copies` of a PE array with their clock, sharing and memory bandwidth."""
 
     array: PEArray
@@ -104,7 +104,7 @@ def block_speedup(
     layers: tuple[ConvLayer, ...],
     block: tuple[int, int] | None,
     rate: float,
-    design: Design,
+    design: ArrayDesign,
     rng: np.random.Generator,
     dense_layers: tuple[str, ...] = (),
 ) -> BlockSpeedup:
@@ -142,7 +142,7 @@ def block_speedup(
     )
 
 
-def _times(layer: ConvLayer, kernels: KernelGrid, index: int, design: Design) -> tuple[float, float]:
+def _times(layer: ConvLayer, kernels: KernelGrid, index: int, design: ArrayDesign) -> tuple[float, float]:
     """Milliseconds of arithmetic and of memory traffic."""
     vectors = ceil(layer.output_side**2 / design.copies)
     compute = vectors * cycles(kernels, design.array, design.sharing).cycles / (design.clock_mhz * 1e3)

@@ -151,10 +151,11 @@ def power_comparisons(points: Sequence[SurveyPoint]) -> list[Comparison]:
     """Every design's power predicted from all the others."""
 
     def compare(point: SurveyPoint, fit: PowerFit, role: Role) -> Comparison:
-        predicted = fit.static_w + fit.dsp_j * _dsp_hz(point)
-        return Comparison(
-            f"{point.design}, {point.device}", predicted, point.power_w, "W", role, point.confidence
-        )
+        assert point.dsp_used
+        assert point.clock_mhz
+        predicted = fit.power_w(point.dsp_used, point.clock_mhz * 1e6)
+        name = f"{point.design}, {point.device}"
+        return Comparison(name, predicted, point.power_w, "W", role, point.confidence)
 
     return leave_group_out(points, id, fit_power, compare)
 

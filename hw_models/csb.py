@@ -198,7 +198,8 @@ class _Ranking:
         self.height, self.width = weights.shape
         down, across = ceil(self.height / high), ceil(self.width / wide)
         squares = np.pad(
-            np.square(weights), ((0, down * high - self.height), (0, across * wide - self.width))
+            np.square(weights, dtype=np.float64),
+            ((0, down * high - self.height), (0, across * wide - self.width)),
         )
         self.squares = np.ascontiguousarray(squares.reshape(down, high, across, wide).transpose(0, 2, 1, 3))
         segments = self.squares.sum(axis=3).transpose(0, 2, 1).reshape(down * high, across)

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from hw_models.block_speedup import Design, block_speedup, resnet18
+from hw_models.block_speedup import ArrayDesign, block_speedup, resnet18
 from hw_models.csb import CsbMatrix, csr_index_overhead, fitted_block, index_overhead, project
 from hw_models.csb_sharing import Sharing
 from hw_models.errors import HardwareModelError
@@ -220,7 +220,7 @@ def latency_table(
 
 
 def block_speedup_table(
-    seed: int, design: Design, dense_layers: tuple[str, ...] = ()
+    seed: int, design: ArrayDesign, dense_layers: tuple[str, ...] = ()
 ) -> list[dict[str, Any]]:
     """Published and modelled speedup of ResNet-18 at 6x, one row per block (Fig 9 of "Mobile or FPGA?")."""
     table = []

@@ -136,6 +136,15 @@ class Device(_Part):
             for key, quantity in entries:
                 if quantity is not None:
                     _check(field if key is None else f"{field}.{key}", quantity, dimension)
+        if any(bits < 1 for bits in self.peak):
+            raise ValueError(f"peak: bit widths must be positive, got {', '.join(map(str, self.peak))}")
+        speeds = [cache.bandwidth.si for cache in self.caches]
+        speeds += [self.bandwidth.si] if self.bandwidth else []
+        if speeds != sorted(speeds, reverse=True):
+            raise ValueError("caches: give the nearest first; none may be slower than what lies behind it")
+        sizes = [cache.capacity.si for cache in self.caches]
+        if sizes != sorted(sizes):
+            raise ValueError("caches: give the nearest first; none may hold less than what lies before it")
         return self
 
     def to_yaml(self) -> str:
@@ -217,7 +226,10 @@ def load_device(name: str | Path) -> Device:
         path, label = Path(name), str(name)
         if not path.is_file():
             raise DeviceError(f"no device file {label}")
-        return read_device(path.read_text(encoding="utf-8"), label, path.stem)
+        try:
+            return read_device(path.read_text(encoding="utf-8"), label, path.stem)
+        except UnicodeDecodeError as error:
+            raise DeviceError(f"{label}: not a text file in UTF-8: {error.reason}") from error
     names = device_names()
     if name not in names:
         close = difflib.get_close_matches(name, names, n=1)
@@ -229,10 +241,14 @@ def load_device(name: str | Path) -> Device:
 
 def read_device(text: str, file: str, name: str) -> Device:
     """The device described by the YAML `text` of `file`, which must call itself `name`."""
+    if not text.strip():
+        raise DeviceError(f"{file}: is empty")
     try:
         device = Device.model_validate(yaml.load(text, Loader=UniqueKeys))
     except yaml.YAMLError as error:
         raise DeviceError(f"{file}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise DeviceError(f"{file}: nested too deeply for a device file") from error
     except ValidationError as error:
         raise DeviceError("\n".join(problem_text(file, problem) for problem in error.errors())) from error
     if device.name != name:
@@ -257,6 +273,10 @@ class UniqueKeys(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is no text or number", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark

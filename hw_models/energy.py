@@ -11,6 +11,7 @@ from typing import Self
 
 from hw_models.device import Device
 from hw_models.resources import ADDING, Arithmetic
+from hw_models.rtl.structure import ACCUMULATOR_BITS
 from hw_models.span import Span
 from hw_models.technology import PICO, Technology
 from hw_models.traffic import LayerWork
@@ -37,6 +38,9 @@ class Energy:
         listed = list(parts)
         return cls(*(Span.sum(getattr(part, field.name) for part in listed) for field in fields(cls)))
 
+    def __truediv__(self, count: float) -> "Energy":
+        return Energy(*(part / count for part in self.parts.values()))
+
     @property
     def total(self) -> Span:
         return Span.sum(self.parts.values())
@@ -46,25 +50,29 @@ class Energy:
         return {field.name.replace("_", "-"): getattr(self, field.name) for field in fields(self)}
 
 
+def multiply_add(technology: Technology, bits: int, arithmetic: Arithmetic) -> Span:
+    """Picojoules of one multiply-accumulate.
+
+    Powers of two and binary weights take an addition; shifting and changing a sign are nearly free."""
+    if arithmetic in ADDING:
+        return technology.addition(ACCUMULATOR_BITS, floating=False)
+    return technology.multiply_add(bits, floating=arithmetic == "float")
+
+
 def layer_energy(
     work: LayerWork,
     latency: Span,
     device: Device,
     technology: Technology,
-    arithmetic: Arithmetic = "float",
+    arithmetic: Arithmetic,
 ) -> Energy:
     """Energy of one operation that takes `latency` milliseconds on `device`.
 
-    Powers of two and binary weights take an addition each; shifting and changing a sign are nearly free.
 
     Raises DeviceError if device or technology lacks a number, such as the energy of this bit width."""
     scale = device.need("energy_scale").span
-    floating = arithmetic == "float"
-    if arithmetic in ADDING:
-        multiply_add = technology.addition(32, floating=False)
-    else:
-        multiply_add = technology.multiply_add(work.bits, floating=floating)
-    operations = multiply_add * work.macs + technology.addition(work.bits, floating=floating) * work.other_ops
+    addition = technology.addition(work.bits, floating=arithmetic == "float")
+    operations = multiply_add(technology, work.bits, arithmetic) * work.macs + addition * work.other_ops
     if device.kind == "fpga":
         instructions = Span.exact(0)
     else:

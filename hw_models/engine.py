@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from hw_models.errors import HardwareModelError
 from hw_models.products import Floats, Ints, Products
-from hw_models.rtl.structure import depth
-
-ACCUMULATOR_BITS = 32
+from hw_models.rtl.structure import ACCUMULATOR_BITS, depth
 
 
 @dataclass(frozen=True)
@@ -134,14 +132,15 @@ def _mode(p: Products, t: dict[str, Ints], heads: Any) -> Work:
     """Work with `heads` products side by side (1, or as many as there are banks)."""
     width = t["outputs"] * t["heads"] // heads
     deep, columns = t["depth"] // heads, t["columns"] // heads
-    groups = _ceil(p.batch, heads)
+    groups = np.asarray(_ceil(p.batch, heads))
     row_tiles, column_tiles, depth_tiles = (
         _ceil(p.m, t["rows"]),
         _ceil(p.n, columns),
         _ceil(p.k, deep),
     )
-    passes = groups * _ceil(p.n, width) * _ceil(p.k, t["inputs"])
-    calls = groups * row_tiles * column_tiles * depth_tiles
+    # Floating point from here on: products of counts leave 64-bit integers behind.
+    passes = groups.astype(np.float64) * _ceil(p.n, width) * _ceil(p.k, t["inputs"])
+    calls = groups.astype(np.float64) * row_tiles * column_tiles * depth_tiles
     compute = passes * p.m + calls * t["pipeline"]
 
     whole_depth = depth_tiles == 1

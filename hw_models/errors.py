@@ -5,6 +5,12 @@ class HardwareModelError(Exception):
     """A workload, device file or request cannot be used as given."""
 
 
+def check_count(name: str, value: object) -> None:
+    """Fails unless `value` is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise HardwareModelError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
 class TraceError(HardwareModelError):
     """A module cannot be traced with the given example inputs."""
 

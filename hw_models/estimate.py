@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from hw_models import fpga, mobile
 from hw_models.design import Design
 from hw_models.device import Device
-from hw_models.errors import HardwareModelError
-from hw_models.resources import ADDING, NARROWEST_OPERAND
+from hw_models.energy import multiply_add
+from hw_models.errors import HardwareModelError, check_count
+from hw_models.resources import NARROWEST_OPERAND
 from hw_models.result import Estimate
 from hw_models.search import COARSE, best_design
 from hw_models.span import Span
@@ -32,8 +33,7 @@ def estimate(
     Raises DeviceError if the device file lacks a number, HardwareModelError if `batch` or `bits` is below 1,
     or if a design is given for a processor or is narrower than the workload's numbers.
     """
-    if batch < 1:
-        raise HardwareModelError(f"batch must be at least 1, got {batch}")
+    check_count("batch", batch)
     if bits is not None:
         workload = workload.at_bits(bits)
     uncounted = tuple(map(str, workload.uncounted))
@@ -53,6 +53,9 @@ def estimate(
             f"the design multiplies {design.bits}-bit numbers, the workload holds {widest}-bit ones"
         )
     layers = fpga.layer_estimates(workload, device, batch, design.tiling)
+    # Power goes with the clock and time against it, so that energy is stated at one clock, the given one.
+    at_one_clock = device.model_copy(update={"clock": device.need("clock").without_range()})
+    at_clock = fpga.layer_estimates(workload, at_one_clock, batch, design.tiling)
     host = ("host_element", "host_call") if any(map(fpga.on_host, workload.layers)) else ()
     return Estimate(
         workload.network,
@@ -63,6 +66,7 @@ def estimate(
         uncounted,
         fpga_power(device, design),
         design,
+        Span.sum(layer.latency for layer in at_clock),
     )
 
 
@@ -82,16 +86,16 @@ def compare(
 def fpga_power(device: Device, design: Design) -> Span | None:
     """Watts of a design: static power and what its DSP slices take in every cycle; None if not known.
 
-    A multiplier in look-up tables counts as the share of a slice that an addition has in the energy of a
-    16-bit multiply-accumulate: shifting and changing a sign are nearly free."""
+    A multiplier in look-up tables counts as the share of a slice that its operation has in the energy of a
+    16-bit multiply-accumulate."""
     if device.static_power is None or device.dsp_energy is None:
         return None
     slices = Span.exact(float(design.resources.dsp))
-    if design.arithmetic in ADDING:
+    if not slices.value:
         technology = load_technology(device.need_name("technology"))
-        addition = technology.addition(32, floating=False)
         whole = technology.multiply_add(16, floating=False)
-        slices = addition / whole * design.tiling.macs_per_cycle
+        part = multiply_add(technology, design.bits, design.arithmetic)
+        slices = part / whole * design.tiling.macs_per_cycle
     return device.static_power.span + device.dsp_energy.span * slices * device.need("clock").si
 
 

@@ -2,11 +2,13 @@
 
 The engine is that of `engine.py`. Assumptions about everything around it, each visible in the result:
 - The processor beside the fabric starts every product (`launch`).
-- Batch normalisation is folded into weights. Layer normalisation runs on that processor, element by element
-  (`host_element`), after a round trip (`host_call`), as in HeatViT section VI.
+- Batch normalisation is folded into weights. Every other normalisation runs on that processor, element by
+  element (`host_element`), after a round trip (`host_call`), as in HeatViT section VI.
 - Activation functions and softmax sit between the engine and its output buffer and add no time; a second
   operand, as of a residual addition, is read from DRAM. Pooling and resampling stream through DRAM once.
-- Copies and permutations are addresses, not operations.
+- Copies and permutations are addresses, not operations; elements that are looked up come from DRAM.
+- Scores of attention stay on the chip, between its two products, however many there are.
+- Every multiplication is done: also by zeros of a sparse weight, which is only stored and read without them.
 """
 
 from dataclasses import dataclass
@@ -23,7 +25,11 @@ from hw_models.traffic import layer_work
 from hw_models.workload import Layer, Workload
 
 S_TO_MS = 1e3
-STREAMED = ("pooling", "resampling", "reduction")
+STREAMED = ("pooling", "resampling", "reduction", "uncounted")
+LOOKED_UP = ("embedding", "index", "gather", "take")
+"""Operations that fetch chosen elements: these come from DRAM, which copies and permutations need not."""
+FOLDED = "batch_norm_legit_no_training"
+"""Batch normalisation with known statistics, which becomes part of the weights before it."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ Ends = tuple[Constants, Constants, Constants]
 
 
 def on_host(layer: Layer) -> bool:
-    """Whether the processor beside the fabric does this operation."""
-    return layer.kind == "normalisation" and "batch_norm" not in layer.operation
+    """Whether the processor beside the fabric does this: a normalisation that needs its data first."""
+    return layer.kind == "normalisation" and FOLDED not in layer.operation
 
 
 def product_seconds(products: Products, tilings: Tilings, constants: Constants) -> Floats:
@@ -79,10 +85,10 @@ def around_seconds(layer: Layer, images: int, constants: Constants) -> float:
     if on_host(layer):
         return layer.input_elements * images * constants.host_element + constants.host_call
     if layer.kind == "elementwise":
-        second_operand = max(0, layer.input_elements - layer.output_elements)
-        return second_operand * images * size / constants.bandwidth
-    if layer.kind in STREAMED or layer.kind == "uncounted":
-        return layer.activation_bytes * images / constants.bandwidth
+        second_operand = max(0, layer.input_elements - layer.output_elements) * images * size
+        return (second_operand + layer.weight_bytes) / constants.bandwidth
+    if layer.kind in STREAMED or (layer.kind == "memory" and any(n in layer.operation for n in LOOKED_UP)):
+        return (layer.activation_bytes * images + layer.weight_bytes) / constants.bandwidth
     return 0.0
 
 
@@ -119,8 +125,8 @@ def layer_estimates(
 ) -> tuple[LayerEstimate, ...]:
     """Time of every operation on an engine of this `tiling`.
 
-    A sparse weight is read from DRAM in its compressed form, but this engine multiplies its zeros: only
-    whole removed channels save cycles. `sparse_array` models arrays that skip zeros.
+    `macs` of the result are those that are done, zeros included: only whole removed channels save any.
+    `sparse_array` models arrays that skip zeros.
     Raises DeviceError if the device file lacks a number."""
     ends = Constants.of(device, workload)
     tilings = Tilings.of([tiling])
@@ -138,7 +144,7 @@ def layer_estimates(
         starts = [end.launch * len(products) for end in ends]
         times = [float(each[places].sum()) + start for each, start in zip(seconds, starts, strict=True)]
         return LayerEstimate(
-            work=layer_work(layer, batch, traffic, Span.exact(on_chip)),
+            work=layer_work(layer, batch, traffic, Span.exact(on_chip), sum(p.dense_macs for p in products)),
             compute_ms=S_TO_MS * compute / ends[0].clock,
             memory_ms=S_TO_MS * traffic / ends[0].bandwidth,
             launch_ms=S_TO_MS * starts[0],
@@ -153,12 +159,12 @@ def layer_estimates(
 
 def _around(layer: Layer, batch: int, ends: Ends) -> LayerEstimate:
     seconds = Span(*(around_seconds(layer, batch, end) for end in ends))
-    host = on_host(layer)
-    moved = 0.0 if host else seconds.value * ends[0].bandwidth
+    call = ends[0].host_call if on_host(layer) else 0.0
+    moved = layer.activation_bytes * batch if on_host(layer) else seconds.value * ends[0].bandwidth
     return LayerEstimate(
         work=layer_work(layer, batch, moved, Span.exact(0)),
-        compute_ms=0.0,
-        memory_ms=0.0 if host else S_TO_MS * seconds.value,
-        launch_ms=S_TO_MS * seconds.value if host else 0.0,
+        compute_ms=S_TO_MS * (seconds.value - call) if on_host(layer) else 0.0,
+        memory_ms=0.0 if on_host(layer) else S_TO_MS * seconds.value,
+        launch_ms=S_TO_MS * call,
         latency=seconds * S_TO_MS,
     )

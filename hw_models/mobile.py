@@ -11,7 +11,7 @@ merge) and reads its operands from the nearest memory that holds them: activatio
 that of the whole network's.
 """
 
-from hw_models.device import Device
+from hw_models.device import Cache, Device
 from hw_models.products import Product, products_of
 from hw_models.result import LayerEstimate
 from hw_models.span import Span
@@ -40,9 +40,13 @@ def _estimate(layer: Layer, device: Device, batch: int, network_weights: float) 
     activations, weights = layer.activation_bytes * batch, layer.weight_bytes
     memory = _move(activations, activations, device) + _move(weights, network_weights, device)
     launch = device.need("launch").span
-    moved = activations + weights
+    main = sum(
+        moved
+        for moved, held in ((activations, activations), (weights, network_weights))
+        if _nearest(held, device) is None
+    )
     return LayerEstimate(
-        work=layer_work(layer, batch, moved, _on_chip(products, moved)),
+        work=layer_work(layer, batch, main, _on_chip(products, activations + weights)),
         compute_ms=S_TO_MS * compute.value,
         memory_ms=S_TO_MS * memory.value,
         launch_ms=S_TO_MS * launch.value,
@@ -61,18 +65,23 @@ def _product_time(product: Product, rate: Span, layer: Layer, device: Device) ->
     rounding = -(-channels // vector) * vector / channels
     idle = device.need("half_outputs").span / (outputs * rounding) + Span.exact(1)
     short = device.need("half_depth").span / product.k + Span.exact(1)
-    time = Span.exact(2 * product.macs * rounding) * idle * short / rate
-    if layer.sparsity and product.density < 1:
-        time = time / device.need_sparse_utilisation(layer.sparsity.structure).span
-    return time
+    dense = Span.exact(2 * product.dense_macs * rounding) * idle * short / rate
+    if not layer.sparsity or product.density == 1:
+        return dense
+    # A runtime keeps its dense kernel where too few weights are missing for the sparse one to be faster.
+    share = device.need_sparse_utilisation(layer.sparsity.structure).span
+    return _shorter(dense, dense * product.density / share)
 
 
 def _move(moved: float, held: float, device: Device) -> Span:
     """Seconds to move bytes that lie in the nearest memory with room for `held` bytes."""
-    for cache in device.caches:
-        if held <= cache.capacity.si:
-            return Span.exact(moved) / cache.bandwidth.span
-    return Span.exact(moved) / device.need("bandwidth").span
+    cache = _nearest(held, device)
+    return Span.exact(moved) / (cache.bandwidth if cache else device.need("bandwidth")).span
+
+
+def _nearest(held: float, device: Device) -> Cache | None:
+    """The first cache with room for `held` bytes; None for main memory."""
+    return next((cache for cache in device.caches if held <= cache.capacity.si), None)
 
 
 def _on_chip(products: list[Product], moved: float) -> Span:
@@ -85,3 +94,7 @@ def _on_chip(products: list[Product], moved: float) -> Span:
 
 def _longer(a: Span, b: Span) -> Span:
     return Span(max(a.value, b.value), max(a.low, b.low), max(a.high, b.high))
+
+
+def _shorter(a: Span, b: Span) -> Span:
+    return Span(min(a.value, b.value), min(a.low, b.low), min(a.high, b.high))

@@ -38,8 +38,13 @@ class Product:
     """Whether the second operand is stored with the network, rather than computed."""
 
     @property
+    def dense_macs(self) -> int:
+        return self.batch * self.m * self.k * self.n
+
+    @property
     def macs(self) -> float:
-        return self.batch * self.m * self.k * self.n * self.density
+        """Multiply-accumulates that the weights leave to do."""
+        return self.dense_macs * self.density
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,6 @@ class Products:
     weight_bytes: Floats
     output_bytes: Floats
     bits: Ints
-    density: Floats
-    has_weights: NDArray[np.bool_]
     count: Ints
 
     def __len__(self) -> int:
@@ -91,11 +94,12 @@ def products_of(layer: Layer, images: int = 1) -> Iterator[Product]:
             second = layer.weight_bytes if layer.matrix else 0.0
             yield product(groups, s.batch * positions * images, k, n, inputs, second, outputs)
         case Attention() as s:
-            heads, size = s.batch * s.heads * images, layer.activation_bits / 8
-            queries, keys = s.queries * s.width * heads * size, s.keys * s.width * heads * size
-            values = s.keys * s.value_width * heads * size
-            yield product(heads, s.queries, s.width, s.keys, queries, keys, 0.0)
-            yield product(heads, s.queries, s.keys, s.value_width, 0.0, values, outputs)
+            heads = s.batch * s.heads * images
+            queries = s.queries * s.width * heads * layer.activation_bits / 8
+            # Several query heads may share a key head, so that keys and values are fewer than heads say.
+            shared = max(0.0, inputs - queries) / max(1, s.width + s.value_width)
+            yield product(heads, s.queries, s.width, s.keys, queries, shared * s.width, 0.0)
+            yield product(heads, s.queries, s.keys, s.value_width, 0.0, shared * s.value_width, outputs)
 
 
 def products(workload: Workload, images: int = 1) -> Products:
@@ -113,12 +117,5 @@ def table(each: Sequence[Product]) -> Products:
         return np.array([getattr(product, name) for product in counts], dtype=kind)
 
     integers = {name: column(name, np.int64) for name in ("batch", "m", "k", "n", "bits")}
-    reals = {
-        name: column(name, np.float64) for name in ("input_bytes", "weight_bytes", "output_bytes", "density")
-    }
-    return Products(
-        **integers,
-        **reals,
-        has_weights=column("has_weights", np.bool_),
-        count=np.array(list(counts.values()), dtype=np.int64),
-    )
+    reals = {name: column(name, np.float64) for name in ("input_bytes", "weight_bytes", "output_bytes")}
+    return Products(**integers, **reals, count=np.array(list(counts.values()), dtype=np.int64))

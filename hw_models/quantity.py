@@ -99,6 +99,11 @@ class Quantity(BaseModel):
         """The value in SI units with its range."""
         return Span(self.si, *self.si_range)
 
+    def without_range(self) -> Self:
+        """The same number as if it were certain; for combining it with others that vary with it."""
+        basis = self.basis or "a range was left out"
+        return self.model_copy(update={"low": None, "high": None, "confidence": "derived", "basis": basis})
+
     def __str__(self) -> str:
         span = f" ({self.low:g} to {self.high:g})" if self.low is not None else ""
         return f"{self.value:g} {self.unit}{span}, {self.confidence}"

@@ -1,15 +1,15 @@
 """What an engine occupies on an FPGA: DSP slices, block RAM, look-up tables and flip-flops."""
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from hw_models.device import Device
-from hw_models.engine import ACCUMULATOR_BITS, Tilings
+from hw_models.engine import Tilings
 from hw_models.errors import HardwareModelError
 from hw_models.products import Ints
-from hw_models.rtl.structure import MULTIPLIER_LUTS, datapath
+from hw_models.rtl.structure import ACCUMULATOR_BITS, MULTIPLIER_LUTS, datapath
 
 Arithmetic = Literal["fixed", "float", "power_of_two", "binary"]
 ADDING: tuple[Arithmetic, ...] = ("power_of_two", "binary")
@@ -62,6 +62,9 @@ def resources(
     The control of the engine is included; DMA, the processor's bus and function units are not.
 
     Raises HardwareModelError for operands wider than a DSP's, and for packing that does not apply."""
+    if arithmetic not in get_args(Arithmetic):
+        known = ", ".join(get_args(Arithmetic))
+        raise HardwareModelError(f"unknown arithmetic {arithmetic!r}; choose from {known}")
     if arithmetic == "float" and bits not in FLOAT_SLICES:
         raise HardwareModelError(f"floating-point numbers have 16 or 32 bits here, not {bits}")
     if arithmetic != "float" and not NARROWEST_OPERAND <= bits <= WIDEST_OPERAND:

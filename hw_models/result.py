@@ -67,7 +67,9 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Latency and energy of a workload on a device: operations one after the other, a batch at a time."""
+    """Latency and energy of a workload on a device: operations one after the other, a batch at a time.
+
+    An example is the traced input, whatever the traced input's own batch was."""
 
     network: str
     device: Device
@@ -81,6 +83,8 @@ class Estimate:
     """Watts under load; None if neither the device file nor the design tells."""
     design: Design | None = None
     """The engine of an FPGA."""
+    at_clock: Span | None = None
+    """Latency on an FPGA at the clock as it is given, without the clock's range."""
 
     @cached_property
     def latency(self) -> Span:
@@ -103,22 +107,24 @@ class Estimate:
 
     @property
     def macs(self) -> int:
+        """Multiply-accumulates that are done, for the whole batch."""
         return sum(layer.macs for layer in self.layers)
 
     @property
     def frames_per_s(self) -> Span:
+        """Examples a second."""
         return Span.exact(1e3 * self.batch).over(self.latency)
 
     @property
     def load_energy_mj(self) -> Span:
-        """Millijoules an image: power under load times time.
+        """Millijoules an example: power under load times time, on an FPGA at the clock as it is given.
 
         Raises HardwareModelError if the power is unknown."""
-        return self._known_power() * self.latency / self.batch
+        return self._known_power() * (self.at_clock or self.latency) / self.batch
 
     @property
     def frames_per_s_per_w(self) -> Span:
-        """Images a second and watt, which is images a joule."""
+        """Examples a second and watt, which is examples a joule."""
         return Span.exact(1e3).over(self.load_energy_mj)
 
     @property
@@ -128,7 +134,7 @@ class Estimate:
 
     @cached_property
     def layer_energies(self) -> tuple[Energy, ...]:
-        """Energy of every operation from its arithmetic, its bytes and the static power during its time.
+        """Energy of every operation for the whole batch: arithmetic, bytes, and static power during its time.
 
         Raises DeviceError if the device file lacks one of the numbers this takes."""
         technology = load_technology(self.device.need_name("technology"))
@@ -140,8 +146,8 @@ class Estimate:
 
     @property
     def energy(self) -> Energy:
-        """Sum of `layer_energies`, for the whole batch."""
-        return Energy.sum(self.layer_energies)
+        """Millijoules an example: the sum of `layer_energies`, over the batch."""
+        return Energy.sum(self.layer_energies) / self.batch
 
     def table(self) -> list[dict[str, Any]]:
         """One dictionary per operation, in order of execution."""
@@ -184,7 +190,7 @@ class Estimate:
             f"{self.network} on {self.device.name}, batch {self.batch}: {self.latency} ms",
         ]
         if self.power:
-            lines.append(f"energy an image, power times time: {self.load_energy_mj} mJ")
+            lines.append(f"energy an example, power times time: {self.load_energy_mj} mJ")
         lines += [f"{name}: {constant}" for name, constant in self.constants.items()]
         if self.uncounted:
             lines.append("ARITHMETIC NOT COUNTED: " + ", ".join(self.uncounted))

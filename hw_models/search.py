@@ -8,7 +8,7 @@ import numpy as np
 from hw_models.design import Design
 from hw_models.device import Device
 from hw_models.engine import Tilings
-from hw_models.errors import HardwareModelError
+from hw_models.errors import HardwareModelError, check_count
 from hw_models.fpga import Network
 from hw_models.products import Floats
 from hw_models.resources import Arithmetic, Resources, available, resources
@@ -83,6 +83,7 @@ def sweep(
     """Latency of `workload` under every tiling of `grid` that fits into `limits` (else into the device).
 
     Raises HardwareModelError if none fits, DeviceError if the device file lacks a number."""
+    check_count("images", images)
     tilings = grid.tilings()
     limits = limits or available(device)
     needed = resources(tilings, bits, packing=packing, arithmetic=arithmetic)

@@ -13,6 +13,7 @@ class LayerWork:
     name: str
     kind: Kind
     macs: int
+    """Multiply-accumulates done."""
     other_ops: int
     """Operations that are no multiply-accumulates."""
     bits: int
@@ -23,12 +24,14 @@ class LayerWork:
     """From and to caches or block RAM."""
 
 
-def layer_work(layer: Layer, batch: int, moved: float, on_chip: Span) -> LayerWork:
-    """Work of `batch` times the traced operation that moves `moved` bytes of main memory."""
+def layer_work(layer: Layer, batch: int, moved: float, on_chip: Span, macs: int | None = None) -> LayerWork:
+    """Work of `batch` times the traced operation that moves `moved` bytes of main memory.
+
+    `macs` are the multiply-accumulates done, where they are not those that the weights leave to do."""
     return LayerWork(
         name=layer.name,
         kind=layer.kind,
-        macs=layer.macs * batch,
+        macs=layer.macs * batch if macs is None else macs,
         other_ops=0 if layer.shape else layer.ops * batch,
         bits=max(layer.weight_bits, layer.activation_bits),
         bytes=moved,

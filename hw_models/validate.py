@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from statistics import mean
 
+from hw_models.block_speedup import ArrayDesign
 from hw_models.calibrate import (
     FITTED_NETWORKS,
     fit_runtimes,
@@ -21,7 +22,12 @@ from hw_models.calibrate import (
     runtime_comparisons,
 )
 from hw_models.comparison import Comparison, Role, median_error, worst_error
-from hw_models.csb_validation import index_overhead_table, latency_table, utilisation_table
+from hw_models.csb_validation import (
+    block_speedup_table,
+    index_overhead_table,
+    latency_table,
+    utilisation_table,
+)
 from hw_models.device import load_device
 from hw_models.estimate import estimate
 from hw_models.fusion import fused
@@ -67,6 +73,7 @@ def validate(networks: Mapping[str, Workload]) -> list[Validation]:
         vgg16_rates(networks["vgg16"]),
         *heatvit(networks),
         *csb_rnn(),
+        block_pruning(),
         rtl_cycles(),
         *systolic_cycles(),
         host_latencies(),
@@ -205,6 +212,26 @@ def heatvit(networks: Mapping[str, Workload]) -> list[Validation]:
             tuple(recalled),
         ),
     ]
+
+
+def block_pruning(seed: int = 0) -> Validation:
+    """Speed of block-pruned ResNet-18 over dense, on as many multipliers as the board packs at 8 bits."""
+    bandwidth = load_device("zcu102").need("bandwidth").value
+    design = ArrayDesign(PEArray(4, 4, 4, 4), copies=16, clock_mhz=200, bandwidth_gbs=bandwidth)
+    found = tuple(
+        Comparison(
+            f"block {row['block'] or 'of the matrix'}",
+            row["speedup"],
+            row["published"],
+            "x",
+            "predicted",
+            "seen",
+        )
+        for row in block_speedup_table(seed, design)
+    )
+    return Validation(
+        "speed of ResNet-18 pruned 6x in blocks", "zcu102", "Fig 9 of TECS 2022", "nothing", found
+    )
 
 
 def host_latencies() -> Validation:

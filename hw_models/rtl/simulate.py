@@ -11,7 +11,6 @@ from hw_models.errors import HardwareModelError
 from hw_models.rtl import tools
 from hw_models.rtl.structure import Tile, check_tile
 
-ACCUMULATOR_BITS = 32
 LARGEST_DIMENSION = 2**16 - 1
 SOURCES = ("gemm_engine.sv", "harness.cpp")
 

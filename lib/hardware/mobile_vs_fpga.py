@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hw_models import Device, Estimate, Workload, best_design, estimate, fused, load_device
-from hw_models.block_speedup import BlockSpeedup, Design, block_speedup, resnet18
+from hw_models.block_speedup import ArrayDesign, BlockSpeedup, block_speedup, resnet18
 from hw_models.calibrate import FITTED_NETWORKS, RuntimeFit, fit_runtimes, phone_points, predict
 from hw_models.comparison import Comparison
 from hw_models.heatvit import HeatVit, at_clock, rebuild
@@ -330,13 +330,13 @@ RATE = 6.0
 """Its pruning rate."""
 
 
-def block_speedups(rate: float, seed: int, design: Design | None = None) -> dict[str, BlockSpeedup]:
+def block_speedups(rate: float, seed: int, design: ArrayDesign | None = None) -> dict[str, BlockSpeedup]:
     """ResNet-18 pruned `rate` times in blocks of each size of Fig 9, on an array like CSB-RNN's.
 
     By default 16 copies of CSB-RNN's 4 x 4 groups of 4 x 4 multipliers, which at 8 bits are as many as packed
     slices of the board can do, at 200 MHz and with the board's bandwidth."""
     board = load_device("zcu102")
-    design = design or Design(
+    design = design or ArrayDesign(
         PEArray(4, 4, 4, 4), copies=16, clock_mhz=200, bandwidth_gbs=board.need("bandwidth").value
     )
     return {

@@ -280,3 +280,47 @@ def test_missing_peak_names_the_widths_there_are() -> None:
 def test_missing_peak_of_an_fpga_says_that_there_is_none() -> None:
     with pytest.raises(DeviceError, match=r"zcu102: peak\.8 is not given .*widths given: none"):
         load_device("zcu102").need_peak(8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "toy.yaml: is empty"),
+        (b"\xff\xfe\x00", "toy.yaml: not a text file in UTF-8"),
+        (b"? [a, b]\n: 1\n", "toy.yaml: .*is no text or number"),
+        (b"[" * 5000, "toy.yaml: "),
+    ],
+)
+def test_a_file_that_is_no_device_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "toy.yaml").write_bytes(content)
+    with pytest.raises(DeviceError, match=message):
+        load_device(tmp_path / "toy.yaml")
+
+
+def test_a_folder_is_no_device_file(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="no device file"):
+        load_device(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("value: 64, unit: KiB", "value: 4, unit: MiB"),  # larger than the one behind it
+        ("value: 100, unit: GB/s", "value: 10, unit: GB/s"),  # slower than the one behind it
+        ("value: 20, unit: GB/s", "value: 1, unit: GB/s"),  # slower than main memory
+    ],
+)
+def test_caches_out_of_order_are_refused(old: str, new: str) -> None:
+    assert old in GOOD
+    with pytest.raises(DeviceError, match=r"toy\.yaml: caches: give the nearest first"):
+        read_device(GOOD.replace(old, new), "toy.yaml", "toy")
+
+
+def test_bit_widths_of_peaks_are_positive() -> None:
+    with pytest.raises(DeviceError, match="peak: bit widths must be positive"):
+        read_device(GOOD.replace("  32: {", "  -32: {"), "toy.yaml", "toy")
+
+
+def test_a_device_survives_its_own_text() -> None:
+    device = load_device("adreno_650")
+    assert read_device(device.to_yaml(), "adreno_650.yaml", "adreno_650").model_dump() == device.model_dump()

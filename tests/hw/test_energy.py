@@ -115,5 +115,5 @@ def test_lanes_are_needed_of_processors_alone() -> None:
 
 
 def test_a_width_that_the_technology_lacks_is_named() -> None:
-    with pytest.raises(DeviceError, match=r"technology cmos_45nm: multiply\.int4 is not given"):
-        of(replace(PRODUCT, bits=4))
+    with pytest.raises(DeviceError, match=r"technology cmos_45nm: add\.int64 is not given"):
+        of(replace(PRODUCT, bits=64))

@@ -14,8 +14,8 @@ TILING = Tiling(inputs=4, outputs=2, heads=2, rows=8, depth=16, columns=8)
 LAYER_NORM = other("normalisation", 1000, operation="aten.native_layer_norm")
 
 
-def of(layer: Layer, device: Device | None = None, batch: int = 1) -> LayerEstimate:
-    (found,) = layer_estimates(workload(layer), device or board(), batch, TILING)
+def of(layer: Layer, device: Device | None = None, batch: int = 1, tiling: Tiling = TILING) -> LayerEstimate:
+    (found,) = layer_estimates(workload(layer), device or board(), batch, tiling)
     return found
 
 
@@ -55,7 +55,8 @@ def test_attention_is_started_twice() -> None:
 def test_layer_normalisation_runs_on_the_processor_by_hand() -> None:
     found = of(LAYER_NORM)
     assert found.latency_ms == pytest.approx(1e3 * (1000 * 2e-9 + 10e-6))
-    assert (found.bound, found.bytes) == ("overhead", 0)
+    assert (found.compute_ms, found.launch_ms) == pytest.approx((1e3 * 1000 * 2e-9, 1e3 * 10e-6))
+    assert found.bytes == LAYER_NORM.activation_bytes
 
 
 def test_layer_normalisation_of_a_batch_is_one_call() -> None:
@@ -65,6 +66,30 @@ def test_layer_normalisation_of_a_batch_is_one_call() -> None:
 def test_batch_normalisation_is_folded_into_weights() -> None:
     folded = other("normalisation", 1000, operation="aten._native_batch_norm_legit_no_training")
     assert of(folded).latency_ms == 0
+
+
+def test_normalisation_that_needs_its_data_first_is_not_folded() -> None:
+    """Instance normalisation, and batch normalisation without running statistics."""
+    found = of(other("normalisation", 1000, operation="aten._native_batch_norm_legit"))
+    assert found.latency_ms == pytest.approx(1e3 * (1000 * 2e-9 + 10e-6))
+
+
+def test_rows_of_an_embedding_come_from_memory() -> None:
+    found = of(other("memory", 1000, operation="aten.embedding", bits=8))
+    assert found.latency_ms == pytest.approx(1e3 * 2000 / 1e9)
+    assert of(other("memory", 1000, operation="aten.cat", bits=8)).latency_ms == 0
+
+
+def test_zeros_that_are_multiplied_are_counted() -> None:
+    sparsity = Sparsity(structure="row_balanced", density=0.1)
+    assert of(gemm(10, 20, 9, sparsity=sparsity)).macs == 10 * 20 * 9
+
+
+def test_a_product_of_astronomical_size_takes_no_less_than_its_multiplications() -> None:
+    """Beyond what 64-bit integers count."""
+    found = of(gemm(10**6, 10**6, 10**6), batch=1000, tiling=Tiling(1, 1, 1, 16, 16, 16))
+    assert found.compute_ms >= 1e3 * 1e21 / 100e6
+    assert found.work.on_chip_bytes.value > 1e21
 
 
 def test_a_second_operand_is_read() -> None:

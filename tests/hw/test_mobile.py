@@ -254,3 +254,28 @@ def test_a_missing_structure_is_named() -> None:
     sparse = gemm(10, 20, 30, sparsity=Sparsity(structure="unstructured", density=0.5))
     with pytest.raises(DeviceError, match=r"toy: sparse_utilisation\.unstructured is not given"):
         of(sparse)
+
+
+def test_bytes_that_stay_in_a_cache_are_not_main_memorys() -> None:
+    near = Cache(capacity=quantity(100, "MB"), bandwidth=quantity(50, "GB/s"))
+    (cached,) = layer_estimates(workload(gemm(10, 20, 9)), processor(caches=[near]), 1)
+    (far,) = layer_estimates(workload(gemm(10, 20, 9)), processor(), 1)
+    assert (cached.bytes, far.bytes) == (0, 200 + 180 + 90)
+
+
+def test_weights_of_a_network_that_overflows_a_cache_come_from_main_memory() -> None:
+    small = Cache(capacity=quantity(300, "KB"), bandwidth=quantity(50, "GB/s"))
+    product = gemm(10, 400, 500)
+    (alone,) = layer_estimates(workload(product), processor(caches=[small]), 1)
+    (first, _) = layer_estimates(workload(product, product), processor(caches=[small]), 1)
+    assert (alone.bytes, first.bytes) == (0, 400 * 500)
+
+
+def test_hardly_sparse_weights_keep_the_dense_kernel() -> None:
+    device = processor(sparse_utilisation={"unstructured": quantity(0.5, "fraction")})
+    times = {}
+    for density in (1.0, 0.9, 0.25):
+        layer = gemm(100, 64, 64, sparsity=Sparsity(structure="unstructured", density=density))
+        times[density] = layer_estimates(workload(layer), device, 1)[0].compute_ms
+    assert times[0.9] == times[1.0]
+    assert times[0.25] == pytest.approx(times[1.0] / 2)

@@ -131,9 +131,11 @@ def test_equal_products_are_counted() -> None:
     assert list(zip(found.m, found.n, found.count, strict=True)) == [(1, 3, 2), (3, 1, 1)]
 
 
-def test_products_that_differ_in_density_alone_stay_apart() -> None:
-    sparsity = Sparsity(structure="row_balanced", density=0.5)
-    assert list(products(workload(gemm(1, 2, 3), gemm(1, 2, 3, sparsity=sparsity))).density) == [1, 0.5]
+def test_keys_that_several_heads_share_are_read_once() -> None:
+    """Eight query heads and two key heads, as in grouped-query attention."""
+    layer = attention(8, 10, 10, 16).model_copy(update={"input_elements": (8 + 2 + 2) * 160})
+    scores, values = products_of(layer)
+    assert (scores.input_bytes, scores.weight_bytes, values.weight_bytes) == (8 * 160, 2 * 160, 2 * 160)
 
 
 def test_table_of_nothing_is_empty() -> None:

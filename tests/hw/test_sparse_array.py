@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hw_models.block_speedup import ConvLayer, Design, block_speedup, resnet18
+from hw_models.block_speedup import ArrayDesign, ConvLayer, block_speedup, resnet18
 from hw_models.csb import KernelGrid, dense, project
 from hw_models.csb_sharing import Sharing, share
 from hw_models.errors import HardwareModelError
@@ -290,12 +290,12 @@ def test_balanced_rows_use_every_pe_but_in_the_last_round() -> None:
 
 
 STAGE = tuple(layer for layer in resnet18() if layer.name.startswith(("layer2", "layer3.0")))
-DESIGN = Design(BASE, copies=16, clock_mhz=200, bandwidth_gbs=17.1)
+DESIGN = ArrayDesign(BASE, copies=16, clock_mhz=200, bandwidth_gbs=17.1)
 FIG9: tuple[tuple[int, int] | None, ...] = ((1, 1), (16, 16), (32, 32), None)
 
 
 def speedup(
-    block: tuple[int, int] | None, rate: float = 6.0, design: Design = DESIGN, seed: int = 0
+    block: tuple[int, int] | None, rate: float = 6.0, design: ArrayDesign = DESIGN, seed: int = 0
 ) -> float:
     return block_speedup(STAGE, block, rate, design, np.random.default_rng(seed)).compute_speedup
 
@@ -375,9 +375,9 @@ def test_odd_layers_are_priced(layer: ConvLayer, block: tuple[int, int] | None) 
         (lambda: ese_cycles(np.ones((2, 2)), 2, 0), "queue_depth"),
         (lambda: row_balanced_cycles(1, 0, 1), "nonzeros_per_row"),
         (lambda: bank_balanced_cycles(1, 1, 1, 0), "lanes"),
-        (lambda: Design(BASE, 0, 200, 17), "copies"),
-        (lambda: Design(BASE, 1, 0, 17), "clock_mhz"),
-        (lambda: Design(BASE, 1, 200, float("nan")), "bandwidth_gbs"),
+        (lambda: ArrayDesign(BASE, 0, 200, 17), "copies"),
+        (lambda: ArrayDesign(BASE, 1, 0, 17), "clock_mhz"),
+        (lambda: ArrayDesign(BASE, 1, 200, float("nan")), "bandwidth_gbs"),
         (lambda: speedup((0, 4)), "block"),
         (lambda: speedup((4, 4), rate=0.5), "rate"),
         (lambda: block_speedup((), None, 2, DESIGN, np.random.default_rng(0)), "layers"),

@@ -21,8 +21,6 @@ def toy(**changes: Any) -> Technology:
         "add": {"int8": picojoules(1), "int32": picojoules(3), "fp16": picojoules(5)},
         "multiply": {"int8": picojoules(10), "fp16": picojoules(20, 10, 40)},
         "sram_read_64_bit": {32: picojoules(16), 8: picojoules(8), 1024: picojoules(80)},
-        "sram_read_32_bit": {32: picojoules(8)},
-        "register_file_read_32_bit": picojoules(1),
         "dram": {"ddr": quantity(100, "pJ/B", 50, 200)},
         "instruction": picojoules(64),
     }
@@ -61,6 +59,17 @@ def test_a_byte_of_main_memory() -> None:
 def test_a_format_that_is_not_given_is_named() -> None:
     with pytest.raises(DeviceError, match=r"technology toy: multiply\.int16 is not given \(there are: int8"):
         toy().multiply_add(16, floating=False)
+
+
+def test_numbers_between_two_widths_are_charged_as_the_wider() -> None:
+    assert toy().multiply_add(5, floating=False) == toy().multiply_add(8, floating=False)
+    assert toy().addition(12, floating=False) == toy().addition(32, floating=False)
+
+
+def test_the_range_of_a_byte_on_the_chip_has_the_ranges_of_its_sizes() -> None:
+    sizes = {8: picojoules(8, 4, 8), 32: picojoules(16), 1024: picojoules(80, 80, 160)}
+    found = toy(sram_read_64_bit=sizes).sram_byte
+    assert (found.low, found.high) == pytest.approx((0.5, 20))
 
 
 def test_a_memory_that_is_not_given_is_named() -> None:
