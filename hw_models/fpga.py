@@ -18,6 +18,7 @@ import numpy as np
 
 from hw_models.device import Device
 from hw_models.engine import Tiling, Tilings, busy_cycles, work
+from hw_models.fusion import FOLDED
 from hw_models.products import Floats, Product, Products, products, products_of, table
 from hw_models.result import LayerEstimate
 from hw_models.span import Span
@@ -28,8 +29,6 @@ S_TO_MS = 1e3
 STREAMED = ("pooling", "resampling", "reduction", "uncounted")
 LOOKED_UP = ("embedding", "index", "gather", "take")
 """Operations that fetch chosen elements: these come from DRAM, which copies and permutations need not."""
-FOLDED = "batch_norm_legit_no_training"
-"""Batch normalisation with known statistics, which becomes part of the weights before it."""
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,9 @@ def is_free(operation: Any) -> bool:
     return base_name(operation) in FREE or torch.Tag.inplace_view in operation.tags
 
 
+LIFTING = frozenset({"lift", "lift_fresh"})
+"""Free operations that take over a tensor which was just made of Python numbers."""
+
 SELECTING = frozenset(
     {"index", "_unsafe_index", "index_select", "gather", "embedding", "take", "masked_select"}
 )
@@ -73,6 +76,18 @@ ADDING_FIRST = frozenset({"addmm", "baddbmm", "addmv", "addbmm", "addr", "_addmm
 
 OVERWRITING = frozenset({"copy", "fill", "zero"})
 """In-place operations whose first argument is written without being read."""
+
+
+REVERSED = frozenset({"mv", "addmv"})
+"""Products whose shape has their second factor first: one row, the vector, times the transposed matrix."""
+
+
+def factors_of(name: str, args: Sequence[Any]) -> list[Any]:
+    """The arguments that an operation of `SHAPES` multiplies, in the order of its shape's operands."""
+    if name in ATTENTIONS:
+        return list(args[:3])
+    factors = list(args[1:3] if name in ADDING_FIRST else args[:2])
+    return factors[::-1] if name in REVERSED else factors
 
 
 def base_name(operation: Any) -> str:
@@ -209,3 +224,6 @@ SHAPES: dict[str, tuple[Kind, Callable[..., Shape]]] = {
     "_scaled_dot_product_fused_attention_overrideable": ("attention", _attention),
 }
 """Operations with multiply-accumulates: kind, and the shape that their arguments give."""
+
+ATTENTIONS = frozenset(name for name, (kind, _) in SHAPES.items() if kind == "attention")
+"""Those with three factors: queries, keys and values."""

@@ -1,18 +1,29 @@
 """Record the tensor operations of one forward pass, each with the module that ran it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hw_models.operations import ADDING_FIRST, OVERWRITING, SELECTING, SHAPES, base_name, is_free, kind_of
-from hw_models.shapes import Shape, depth_of
+from hw_models.operations import (
+    LIFTING,
+    OVERWRITING,
+    SELECTING,
+    SHAPES,
+    base_name,
+    factors_of,
+    is_free,
+    kind_of,
+)
+from hw_models.shapes import Attention, Gemm, Shape, depth_of
 from hw_models.workload import Kind, Layer, Uncounted
 
 ROOT = "(root)"
@@ -43,6 +54,20 @@ def _share_storage(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.untyped_storage() is b.untyped_storage()
 
 
+@dataclass
+class _Data:
+    """What is known of the numbers in one storage."""
+
+    storage: StorageWeakRef | None = None
+    """Keeps the storage's address from being given to another one, and its numbers not."""
+    writer: int | None = None
+    """Index of the layer that wrote here last."""
+    weight: str | None = None
+    """The stored tensor that this is, or that it was computed from and from nothing but stored ones."""
+    constant: bool = False
+    """Whether it was made during the run out of nothing, as by `torch.zeros`."""
+
+
 class Recorder(TorchDispatchMode):
     """Collects one `Layer` per executed operation. `weights` are the tensors the module stores, by name."""
 
@@ -52,13 +77,12 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self._names = {id(part): name or ROOT for name, part in module.named_modules()}
         self._stack = [ROOT]
-        self._weights = dict(weights)  # keeps the storages alive, so that their ids stay theirs
-        self._name_of = {
-            id(tensor.untyped_storage()): name
-            for name, tensor in self._weights.items()
-            if tensor.layout == torch.strided
-        }
-        self._unread = {name: self._weights[name].numel() for name in sorted(parameters)}
+        self._data: dict[int, _Data] = {}
+        self._sizes = {name: tensor.numel() for name, tensor in weights.items()}
+        for name, tensor in weights.items():
+            self._data_of(tensor).weight = name
+        self._parameters = parameters
+        self._unread = {name: self._sizes[name] for name in sorted(parameters)}
         self._bits = bits
         self._uncounted: Counter[tuple[str, str]] = Counter()
         self.layers: list[Layer] = []
@@ -105,16 +129,26 @@ class Recorder(TorchDispatchMode):
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
-        if not is_free(func):
-            self._record(func, name, args, kwargs, result)
-        return result
-
-    def _record(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> None:
         inputs = list({id(tensor): tensor for tensor in tensors_in((args, kwargs))}.values())
         outputs = list(tensors_in(result))
-        mutable = func._schema.is_mutable
-        if outputs and not mutable and all(any(_share_storage(o, i) for i in inputs) for o in outputs):
-            return  # a view
+        new = [tensor for tensor in outputs if not any(_share_storage(tensor, other) for other in inputs)]
+        if is_free(func):  # a new tensor is not filled yet, and what is lifted was made of Python numbers
+            for tensor in outputs if name in LIFTING else new:
+                self._data_of(tensor).constant = True
+        elif new or not outputs or func._schema.is_mutable:  # else a view
+            self._record(func, args, kwargs, inputs, outputs, new)
+        return result
+
+    def _record(
+        self,
+        func: Any,
+        args: Any,
+        kwargs: Any,
+        inputs: list[torch.Tensor],
+        outputs: list[torch.Tensor],
+        new: list[torch.Tensor],
+    ) -> None:
+        name, mutable = base_name(func), func._schema.is_mutable
         kind: Kind
         if name in SHAPES and all(tensor.layout == torch.strided for tensor in inputs):
             kind, shape_of = SHAPES[name]
@@ -124,43 +158,92 @@ class Recorder(TorchDispatchMode):
         if kind == "uncounted":
             self._uncounted[self._stack[-1], str(func.overloadpacket)] += 1
 
+        overwritten = inputs[:1] if mutable and name in OVERWRITING else []
+        read = inputs[len(overwritten) :]
+        factors = list(tensors_in(factors_of(name, args)))
+        weight, matrix, shape = self._multiplied(factors, shape)
+        origin = self._origin(read, overwritten, is_product=shape is not None)
+        names = {self._data_of(tensor).weight for tensor in read}
+        sources = {self._data_of(tensor).writer for tensor in read}
+        # Fused attention reads its operands again for every image, also those that are the same for all.
+        apart = {id(tensor) for tensor in factors} if isinstance(shape, Attention) else set()
+        stored = [tensor for tensor in read if self._data_of(tensor).weight and id(tensor) not in apart]
+        computed = [tensor for tensor in read if not any(tensor is other for other in stored)]
         written = sum(distinct_elements(tensor) for tensor in outputs)
-        read = inputs[1:] if mutable and name in OVERWRITING else inputs
-        weights = {id(tensor): self._weight_name(tensor) for tensor in read}
         limit = written if name in SELECTING else None
-        weight, matrix = self._multiplied(args[1:3] if name in ADDING_FIRST else args[:2], shape)
         layer = Layer(
             name=self._stack[-1],
             operation=str(func.overloadpacket),
             kind=kind,
             shape=shape,
             weight_params=self._unread.get(weight, 0) if weight else 0,
-            params=sum(self._unread.pop(weight, 0) for weight in weights.values() if weight),
-            input_elements=_elements([tensor for tensor in read if not weights[id(tensor)]], limit),
-            output_elements=written,
-            weight_elements=_elements([tensor for tensor in read if weights[id(tensor)]], limit),
+            params=sum(self._unread.pop(each, 0) for each in names if each),
+            input_elements=_elements(computed, limit),
+            output_elements=0 if origin else written,
+            weight_elements=_elements(stored, limit),
+            weight_outputs=written if origin else 0,
             weight=weight,
             matrix=matrix,
+            sources=tuple(sorted(source for source in sources if source is not None)),
             weight_bits=self._bits,
             activation_bits=self._bits,
         )
-        if layer.input_elements or layer.output_elements or layer.weight_elements:
-            self.layers.append(layer)
+        if not (layer.input_elements or written or layer.weight_elements):
+            return
+        constant = not origin and all(self._data_of(tensor).constant for tensor in (*read, *overwritten))
+        for tensor in outputs if mutable else new:
+            data = self._data_of(tensor)
+            data.writer, data.weight, data.constant = len(self.layers), origin, constant
+        self.layers.append(layer)
 
     def _multiplied(
-        self, operands: Iterable[Any], shape: Shape | None
-    ) -> tuple[str | None, tuple[int, int] | None]:
-        """Name of the stored operand of a product, the larger of two, and its (outputs, inputs)."""
-        stored = [(self._weight_name(tensor), tensor) for tensor in tensors_in(list(operands))]
-        named = [(distinct_elements(tensor), name) for name, tensor in stored if name]
-        if shape is None or not named:
-            return None, None
-        elements, name = max(named)
-        columns = depth_of(shape)
-        return name, (elements // columns, columns) if columns else (0, 0)
+        self, factors: Sequence[torch.Tensor], shape: Shape | None
+    ) -> tuple[str | None, tuple[int, int] | None, Shape | None]:
+        """Name of the stored operand of a product, the larger of two, its (outputs, inputs), and the shape.
 
-    def _weight_name(self, tensor: torch.Tensor) -> str | None:
-        return self._name_of.get(id(tensor.untyped_storage())) if tensor.layout == torch.strided else None
+        If it is the first operand, that is the shape of the transposed product: the same work, weight second.
+        """
+        sizes = {
+            place: distinct_elements(tensor)
+            for place, tensor in enumerate(factors)
+            if self._data_of(tensor).weight
+        }
+        if shape is None or isinstance(shape, Attention) or not sizes:
+            return None, None, shape
+        place = max(sizes, key=lambda place: (sizes[place], place))
+        columns = depth_of(shape)
+        if isinstance(shape, Gemm) and place == 0 and len(factors) > 1:
+            shape = shape.model_copy(update={"m": shape.n, "n": shape.m})
+        matrix = (sizes[place] // columns, columns) if columns else (0, 0)
+        return self._data_of(factors[place]).weight, matrix, shape
+
+    def _origin(
+        self, read: list[torch.Tensor], overwritten: list[torch.Tensor], is_product: bool
+    ) -> str | None:
+        """The largest parameter that results come from, if only stored tensors went into them.
+
+        A constant made on the way, such as a zero point, may have gone into them too, but not as a factor of
+        a product or one as large as the weight: that may be the first state of a recurrent layer, of which
+        every image has its own."""
+        stored = [tensor for tensor in (*read, *overwritten) if self._data_of(tensor).weight]
+        others = [tensor for tensor in (*read, *overwritten) if not self._data_of(tensor).weight]
+        if not stored or not all(self._data_of(tensor).constant for tensor in others):
+            return None
+        size = max(2, *(distinct_elements(tensor) for tensor in stored))
+        constants = [tensor for tensor in read if not self._data_of(tensor).weight]
+        if constants and (is_product or max(distinct_elements(tensor) for tensor in constants) >= size):
+            return None
+        names = filter(None, (self._data_of(tensor).weight for tensor in stored))
+        return max(names, key=lambda name: (name in self._parameters, self._sizes[name]))
+
+    def _data_of(self, tensor: torch.Tensor) -> _Data:
+        """What is known of a tensor's storage; of a sparse tensor, which has none, nothing."""
+        if tensor.layout != torch.strided:
+            return _Data()
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._data:
+            self._data[storage._cdata] = _Data(StorageWeakRef(storage))
+        return self._data[storage._cdata]
 
 
 def _elements(tensors: list[torch.Tensor], limit: int | None) -> int:

@@ -7,9 +7,9 @@ section 3, GRIM).
 """
 
 from math import ceil, log2
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from hw_models.errors import HardwareModelError
 
@@ -29,7 +29,7 @@ class Sparsity(BaseModel):
     """The share of the weights that is left (`density`, above 0 and at most 1) and how they are arranged.
 
     `block` is the height and width of a block for structure "block", and (1, width of a bank) for
-    "bank_balanced"; the other structures have none.
+    "bank_balanced"; the other structures have none. Raises HardwareModelError for what cannot be.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +37,16 @@ class Sparsity(BaseModel):
     structure: Structure
     density: float = Field(gt=0, le=1, allow_inf_nan=False)
     block: tuple[PositiveInt, PositiveInt] | None = None
+
+    def __init__(self, *, structure: Structure, density: float, block: tuple[int, int] | None = None) -> None:
+        try:
+            super().__init__(structure=structure, density=density, block=block)
+        except ValidationError as error:
+            problems = (_problem(each) for each in error.errors())
+            raise HardwareModelError(f"sparsity: {'; '.join(problems)}") from error
+
+    # Inside a workload pydantic then validates fields by itself, and names them in its own error.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @model_validator(mode="after")
     def _block_where_it_belongs(self) -> Self:
@@ -72,6 +82,13 @@ class Sparsity(BaseModel):
     def __str__(self) -> str:
         block = f" {self.block[0]}x{self.block[1]}" if self.block else ""
         return f"{self.structure.replace('_', '-')}{block}, {1 / self.density:.3g}x"
+
+
+def _problem(problem: Any) -> str:
+    """One mistake that pydantic found."""
+    given = f", got {problem['input']!r}" if problem["loc"] else ""
+    place = ".".join(map(str, problem["loc"])) + ": " if problem["loc"] else ""
+    return place + problem["msg"].removeprefix("Value error, ") + given
 
 
 def measured_sparsity(module: "nn.Module", block: tuple[int, int] | None = None) -> dict[str, Sparsity]:

@@ -6,8 +6,8 @@ traced number of tokens to the wanted one. What lies outside the named blocks st
 
 from collections.abc import Mapping, Sequence
 
-from hw_models.errors import HardwareModelError
-from hw_models.shapes import Attention, Gemm, Shape
+from hw_models.errors import HardwareModelError, check_count
+from hw_models.shapes import Attention, Convolution, Gemm, Shape
 from hw_models.workload import Layer, Workload
 
 
@@ -17,12 +17,13 @@ def with_tokens(workload: Workload, full: int, counts: Mapping[str, int]) -> Wor
     `counts` maps a module path, such as `blocks.3`, to the tokens that it and all inside it work on. Products
     over tokens shrink in that dimension, attention in queries and keys, softmax over unfused scores in both.
 
-    Raises HardwareModelError for a module without operations, a count below 1, and a product in a named
-    module that has no dimension of `full` tokens.
+    Raises HardwareModelError for a module without operations, a count that is no whole number of at least 1,
+    and a product in a named module that has no dimension of `full` tokens, or does not tell which ones they
+    are: a product of two activations with all dimensions alike.
     """
+    check_count("full", full)
     for module, count in counts.items():
-        if count < 1:
-            raise HardwareModelError(f"{module}: tokens must be at least 1, got {count}")
+        check_count(f"{module}: tokens", count)
         if not any(_inside(layer, module) for layer in workload.layers):
             raise HardwareModelError(f"no operation of {workload.network} ran in a module {module!r}")
     # Scores, tokens by tokens, exist apart only where attention is not fused.
@@ -73,16 +74,28 @@ def _resized_shape(layer: Layer, full: int, count: int) -> Shape | None:
     match layer.shape:
         case None:
             return None
-        case Attention() as s if s.queries == s.keys == full:
-            changed = {"queries": count, "keys": count}
+        case Attention() as s:
+            looked_at = f"queries ({s.queries}) and keys ({s.keys})"
+            if s.queries == s.keys == full:
+                changed = {"queries": count, "keys": count}
         case Gemm() as s if _is_weightless(layer):
+            looked_at = f"m ({s.m}), k ({s.k}) and n ({s.n})"
             changed = {axis: count for axis in ("m", "k", "n") if getattr(s, axis) == full}
+            if len(changed) == 3 and count != full:
+                raise HardwareModelError(
+                    f"{layer.name}: {layer.operation} {s} is {full} long in every axis, which does not tell "
+                    "tokens from channels; trace with another number of tokens, or with fused attention"
+                )
         case Gemm() as s:
             # Several images lie one after the other; torch's own attention has them along the batch.
+            looked_at = f"m ({s.m}) and batch ({s.batch}), for multiples"
             axis = next((axis for axis in ("m", "batch") if getattr(s, axis) % full == 0), None)
             changed = {axis: getattr(s, axis) // full * count} if axis else {}
+        case Convolution():
+            looked_at = "none, in a convolution"
     if not changed:
         raise HardwareModelError(
-            f"{layer.name}: {layer.operation} {layer.shape} has no axis of {full} tokens"
+            f"{layer.name}: {layer.operation} {layer.shape} has no axis of {full} tokens; "
+            f"looked at {looked_at}"
         )
     return layer.shape.model_copy(update=changed)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hw_models.errors import HardwareModelError, TraceError, UncountedWarning
+from hw_models.errors import TraceError, UncountedWarning, check_count
 from hw_models.untouched import untouched
 from hw_models.workload import Workload
 
@@ -26,7 +26,13 @@ def trace(module: "nn.Module", *example_inputs: Any, bits: int = 32) -> Workload
 
     Multiply-accumulates are those of matrix products, convolutions and attention, fused attention counting as
     much as its two products. Operations whose arithmetic is unknown are listed in `uncounted` and raise an
-    UncountedWarning.
+    UncountedWarning. Operations that torch takes apart before they can be seen, such as RMSNorm and nearest
+    upsampling, are recorded as their parts. A weight that the run computes from parameters alone, such as a
+    normalised or quantised one, is read as a weight.
+
+    Not supported: a ScriptModule, whose operations cannot be seen (trace the module it was made from), a
+    DataParallel (trace its `module`), and keyword arguments of `forward` (wrap the module in one that sets
+    them).
 
     Raises TraceError if the module cannot run on the inputs.
     """
@@ -35,8 +41,13 @@ def trace(module: "nn.Module", *example_inputs: Any, bits: int = 32) -> Workload
 
     if not isinstance(module, torch.nn.Module):
         raise TraceError(f"only a torch.nn.Module can be traced, not {type(module).__name__}")
-    if bits <= 0:
-        raise HardwareModelError(f"bits must be positive, got {bits}")
+    for name, part in module.named_modules():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise TraceError(
+                f"{name or type(module).__name__} is a ScriptModule, whose operations cannot be seen; "
+                "trace the module that it was made from"
+            )
+    check_count("bits", bits)
     if any(is_lazy(parameter) for parameter in module.parameters()):
         raise TraceError(f"{type(module).__name__} has lazy parameters: run it once before tracing it")
 

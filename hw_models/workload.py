@@ -10,7 +10,8 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 
-from hw_models.errors import HardwareModelError
+from hw_models.device import problem_text
+from hw_models.errors import HardwareModelError, check_count
 from hw_models.shapes import Shape
 from hw_models.sparsity import Sparsity
 from hw_models.text import text_table
@@ -49,15 +50,22 @@ class Layer(BaseModel):
     input_elements: NonNegativeInt
     output_elements: NonNegativeInt
     weight_elements: NonNegativeInt
-    """Elements of parameters and buffers that this operation reads, also when an earlier one read them."""
+    """Elements of weights that this operation reads, also when an earlier one read them. Weights are
+    parameters, buffers, and what was computed of them alone, such as a normalised or quantised weight."""
+    weight_outputs: NonNegativeInt = 0
+    """Elements written, instead of `output_elements`, by an operation that reads weights alone."""
     weight: str | None = None
-    """Name of the parameter or buffer that a product multiplies with, if it multiplies with one."""
+    """Name of the parameter or buffer that a product multiplies with, or that its operand was computed from
+    (the largest one), if it multiplies with a weight."""
     matrix: tuple[NonNegativeInt, NonNegativeInt] | None = None
     """What is read of it as a matrix: outputs, and inputs to each."""
     weight_params: NonNegativeInt = 0
     """Its elements among `params`: none where an earlier operation read them."""
     sparsity: Sparsity | None = None
     """Which of that parameter's elements are left; None for all of them."""
+    sources: tuple[NonNegativeInt, ...] | None = None
+    """Places in `Workload.layers` of the operations whose results this one reads; None, as in a layer made
+    by hand, for the one before."""
     weight_bits: PositiveInt
     activation_bits: PositiveInt
 
@@ -84,7 +92,11 @@ class Layer(BaseModel):
         (a lower bound, since an exponential counts as one too)."""
         if self.shape:
             return 2 * self.macs
-        return 0 if self.kind == "memory" else max(self.input_elements, self.output_elements)
+        return 0 if self.kind == "memory" else max(self.input_elements, self.written_elements)
+
+    @property
+    def written_elements(self) -> int:
+        return self.output_elements + self.weight_outputs
 
     @property
     def input_bytes(self) -> float:
@@ -105,8 +117,11 @@ class Layer(BaseModel):
 
     @property
     def weight_bytes(self) -> float:
-        """Bytes of parameters and buffers read here, indices of sparse ones included."""
-        return self._bytes_left(self.weight_elements, prod(self.matrix) if self.matrix else 0)
+        """Bytes of weights read here, and written if it is weights that are computed; indices of sparse ones
+        included."""
+        return self._bytes_left(
+            self.weight_elements + self.weight_outputs, prod(self.matrix) if self.matrix else 0
+        )
 
     @property
     def stored_bytes(self) -> float:
@@ -214,8 +229,8 @@ class Workload(BaseModel):
             "activation_bits": bits if activation is None else activation,
         }
         changed = {field: width for field, width in widths.items() if width is not None}
-        if any(width <= 0 for width in changed.values()):
-            raise HardwareModelError(f"bit widths must be positive, got {changed}")
+        for field, width in changed.items():
+            check_count(field, width)
         return self.model_copy(
             update={
                 "layers": tuple(
@@ -227,11 +242,20 @@ class Workload(BaseModel):
     def with_sparsity(self, sparsity: Sparsity | Mapping[str, Sparsity]) -> Self:
         """The same work with weights left out: of every layer that has some, or by parameter name.
 
-        `measured_sparsity(module)` gives the mapping of a pruned module. Raises HardwareModelError for a name
-        that no product of the workload multiplies with."""
+        `measured_sparsity(module)` gives the mapping of a pruned module. Products with a weight that the run
+        computes from a parameter are sparse like it, but the parameter is stored in full. Raises
+        HardwareModelError for a name that no product of the workload multiplies with, and if none multiplies
+        with a weight."""
         names = {layer.weight for layer in self.layers if layer.matrix}
         if isinstance(sparsity, Sparsity):
             sparsity = {name: sparsity for name in names if name}
+            if not sparsity:
+                raise HardwareModelError(f"no product of {self.network} multiplies with a weight")
+        if not isinstance(sparsity, Mapping):
+            raise HardwareModelError(f"need a Sparsity, or one per parameter name, got {sparsity!r}")
+        for name, each in sparsity.items():
+            if not isinstance(each, Sparsity):
+                raise HardwareModelError(f"{name}: need a Sparsity, got {each!r}")
         for unknown in sparsity.keys() - names:
             close = difflib.get_close_matches(unknown, sorted(filter(None, names)), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -262,7 +286,9 @@ class Workload(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise HardwareModelError(f"not a workload: {error}") from error
+            raise HardwareModelError(
+                "\n".join(problem_text("workload", problem) for problem in error.errors())
+            ) from error
 
     def __str__(self) -> str:
         """The operations that multiply by module and dimensions, the others by kind, and the totals."""

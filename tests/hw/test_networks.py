@@ -102,3 +102,21 @@ def test_real_execution_counts_the_same() -> None:
 
     workload = trace(Checked(timm.create_model("deit_tiny_patch16_224")), torch.zeros(1, 3, 224, 224))
     assert (workload.execution, workload.macs) == ("real", deit_macs(192))
+
+
+def test_position_biases_are_weights_and_not_read_for_every_image() -> None:
+    """Swin gathers a 7 x 7 window's biases from a table of 13 x 13 for each head, in each of its blocks."""
+    workload = traced("swin_tiny_patch4_window7_224")
+    added = next(layer for layer in workload.layers if layer.operation == "aten.add")
+    windows, heads, tokens = 64, 3, 49
+    assert added.name == "layers.0.blocks.0.attn"
+    assert added.input_elements == windows * heads * tokens**2
+    assert added.weight_elements == heads * tokens**2
+
+
+def test_standardised_weights_are_weights() -> None:
+    workload = traced("resnetv2_50x1_bit")
+    names = {layer.weight for layer in workload.layers if layer.kind == "convolution"}
+    assert None not in names
+    assert "stages.0.blocks.0.conv1.weight" in names
+    assert workload.weight_bytes == 4 * workload.params

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from hw_models import HardwareModelError, Sparsity, measured_sparsity, trace
@@ -64,19 +63,19 @@ def test_an_empty_matrix_needs_no_index(structure: Structure, size: tuple[int, i
 def test_structure_that_needs_a_block_or_has_none(structure: Structure) -> None:
     wrong = (2, 2) if ANY[structure] is None else None
     message = "has no block" if ANY[structure] is None else "needs a block"
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(HardwareModelError, match=message):
         Sparsity(structure=structure, density=0.5, block=wrong)
 
 
 @pytest.mark.parametrize("block", [(0, 4), (4, 0), (-1, 4)])
 def test_block_without_size_is_refused(block: tuple[int, int]) -> None:
-    with pytest.raises(ValidationError, match="greater than 0"):
+    with pytest.raises(HardwareModelError, match=r"^sparsity: block\.[01]: .* greater than 0, got -?\d$"):
         Sparsity(structure="block", density=0.5, block=block)
 
 
 @pytest.mark.parametrize("density", [0, -0.1, 1.1, float("nan"), float("inf")])
 def test_impossible_density_is_refused(density: float) -> None:
-    with pytest.raises(ValidationError, match="density"):
+    with pytest.raises(HardwareModelError, match=r"^sparsity: density: [^\n]*, got \S+$"):
         Sparsity(structure="channel", density=density)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from hw_models import HardwareModelError, Workload, trace, with_tokens
+from hw_models import HardwareModelError, Layer, Workload, trace, with_tokens
 from hw_models.tokens import per_image
-from tests.hw.toys import attention, gemm, workload
+from tests.hw.toys import attention, convolution, gemm, workload
 
 FULL, FEW = 13, 5
 WIDTH, HEADS = 24, 3
@@ -137,18 +137,45 @@ def test_unknown_module_is_named(two_blocks: Workload) -> None:
         with_tokens(two_blocks, FULL, {"0": FEW, "2": FEW})
 
 
-@pytest.mark.parametrize("count", [0, -1])
+@pytest.mark.parametrize("count", [0, -1, 2.5])
 def test_no_tokens_are_refused(two_blocks: Workload, count: int) -> None:
-    with pytest.raises(HardwareModelError, match=f"1: tokens must be at least 1, got {count}"):
+    with pytest.raises(HardwareModelError, match=f"1: tokens must be a whole .* at least 1, got {count}"):
         with_tokens(two_blocks, FULL, {"1": count})
 
 
-def test_product_without_tokens_is_named() -> None:
-    pooled = workload(gemm(1, FULL, FULL, name="head"))
-    with pytest.raises(HardwareModelError, match=f"head: aten.mm .* has no axis of {FULL} tokens"):
-        with_tokens(pooled, FULL, {"head": FEW})
+@pytest.mark.parametrize("full", [0, -1, 2.5])
+def test_a_trace_without_tokens_is_refused(two_blocks: Workload, full: int) -> None:
+    with pytest.raises(HardwareModelError, match=f"^full must be a whole number of at least 1, got {full}"):
+        with_tokens(two_blocks, full, {"1": 1})
 
 
-def test_attention_to_other_tokens_is_named() -> None:
-    with pytest.raises(HardwareModelError, match=f"attention: .* has no axis of {FULL} tokens"):
-        with_tokens(workload(attention(2, 1, FULL, 8)), FULL, {"attention": FEW})
+@pytest.mark.parametrize(
+    ("layer", "looked_at"),
+    [
+        (gemm(1, FULL, FULL), r"m \(1\) and batch \(1\)"),
+        (gemm(3, 4, 5, weight=None), r"m \(3\), k \(4\) and n \(5\)"),
+        (attention(2, 1, FULL, 8), rf"queries \(1\) and keys \({FULL}\)"),
+        (convolution(3, 4, (5, 5)), "none, in a convolution"),
+    ],
+)
+def test_product_without_tokens_is_named_with_the_axes_looked_at(layer: Layer, looked_at: str) -> None:
+    message = f"^{layer.name}: {layer.operation} .* has no axis of {FULL} tokens; looked at {looked_at}"
+    with pytest.raises(HardwareModelError, match=message):
+        with_tokens(workload(layer), FULL, {layer.name: FEW})
+
+
+def test_heads_as_wide_as_the_tokens_are_many_are_refused() -> None:
+    module = nn.Sequential(Block(fused=False))
+    with pytest.raises(HardwareModelError, match=r"^0: aten\.bmm .* 8 long in every axis"):
+        with_tokens(traced(module, WIDTH // HEADS), WIDTH // HEADS, {"0": FEW})
+
+
+def test_heads_as_wide_as_the_tokens_are_many_can_keep_all_tokens() -> None:
+    whole = traced(nn.Sequential(Block(fused=False)), WIDTH // HEADS)
+    assert with_tokens(whole, WIDTH // HEADS, {"0": WIDTH // HEADS}) == whole
+
+
+def test_computed_weights_do_not_shrink() -> None:
+    module = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(WIDTH, WIDTH)))
+    resized, smaller = with_tokens(traced(module), FULL, {"0": FEW}), traced(module, FEW)
+    assert resized == smaller

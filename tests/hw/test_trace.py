@@ -1,6 +1,7 @@
 """Small modules whose counts are worked out by hand."""
 
 import warnings
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hw_models import TraceError, UncountedWarning, Workload, trace
+from hw_models import HardwareModelError, TraceError, UncountedWarning, Workload, trace
+from hw_models.products import products_of
 from hw_models.shapes import Convolution, Gemm
 
 
@@ -21,6 +23,31 @@ class Call(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         return self.function(*inputs)  # type: ignore[operator]
+
+
+class With(nn.Module):
+    """A function of the module's parameters `p` and `q` and of the inputs, and a buffer."""
+
+    def __init__(self, function: object, *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.function = function
+        for name, shape in zip("pq", shapes, strict=False):
+            self.register_parameter(name, nn.Parameter(torch.ones(shape)))
+        self.register_buffer("buffer", torch.zeros(4, 6))
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.function(self, *inputs)  # type: ignore[operator]
+
+
+class Looking(nn.Module):
+    """Looks at a value, so that shapes alone are not enough."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x if x.sum().item() == 0 else x * 0)
 
 
 def products(workload: Workload) -> list[str]:
@@ -330,3 +357,193 @@ def test_common_networks_have_nothing_uncounted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UncountedWarning)
         trace(module, torch.randn(2, 3, 12, 12))
+
+
+# --- a weight as the first operand
+
+
+@pytest.mark.parametrize(
+    ("function", "weight", "inputs", "shape"),
+    [
+        (lambda m, x: m.p @ x, (10, 16), (16, 50), Gemm(m=50, k=16, n=10)),
+        (lambda m, x: torch.addmm(m.q, m.p, x), (10, 16), (16, 50), Gemm(m=50, k=16, n=10)),
+        (lambda m, x: torch.bmm(m.p, x), (3, 10, 16), (3, 16, 50), Gemm(batch=3, m=50, k=16, n=10)),
+        (lambda m, x: m.p @ x, (10, 16), (16,), Gemm(m=1, k=16, n=10)),
+        (lambda m, x: x @ m.p, (16,), (50, 16), Gemm(m=50, k=16, n=1)),
+        (lambda m, x: F.linear(m.p, x), (10, 16), (50, 16), Gemm(m=50, k=16, n=10)),
+    ],
+)
+def test_a_weight_is_the_second_operand_of_its_product(
+    function: object, weight: tuple[int, ...], inputs: tuple[int, ...], shape: Gemm
+) -> None:
+    workload = trace(With(function, weight, (10, 50)), torch.empty(inputs))
+    (layer,) = (layer for layer in workload.layers if layer.shape)
+    assert layer.shape == shape
+    assert layer.weight == "p"
+
+
+def test_images_are_rows_also_where_the_weight_comes_first() -> None:
+    (layer,) = trace(With(lambda m, x: m.p @ x, (10, 16)), torch.empty(16, 50)).layers
+    (product,) = products_of(layer, images=4)
+    assert (product.m, product.k, product.n) == (200, 16, 10)
+
+
+def test_the_larger_of_two_stored_operands_is_the_weight() -> None:
+    product = With(lambda m, x: m.p @ m.q + x, (10, 16), (16, 3))
+    layer = trace(product, torch.empty(10, 3)).layers[0]
+    assert (layer.shape, layer.weight, layer.matrix) == (Gemm(m=3, k=16, n=10), "p", (10, 16))
+
+
+# --- weights that the run computes
+
+
+def standardised(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    p: torch.Tensor = module.p  # type: ignore[assignment]
+    return x @ ((p - p.mean(0)) / p.std(0))
+
+
+def filled(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return x @ torch.empty_like(module.p).copy_(module.p)  # type: ignore[arg-type]
+
+
+def quantised(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    p: torch.Tensor = module.p  # type: ignore[assignment]
+    zeros = torch.zeros(p.shape[0], dtype=torch.int32)
+    scale = p.abs().amax(1) / 127
+    return x @ torch.fake_quantize_per_channel_affine(p, scale, zeros, 0, -128, 127)
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x @ (m.p * 2),
+        lambda m, x: x @ (m.p * torch.tensor(2.0)),
+        lambda m, x: x @ (m.p + m.buffer),
+        lambda m, x: x @ m.p.clone().mul_(2),
+        standardised,
+        filled,
+        quantised,
+    ],
+)
+def test_a_weight_computed_from_a_parameter_is_a_weight(function: object, real: bool) -> None:
+    module: nn.Module = With(function, (4, 6))
+    workload = trace(Looking(module) if real else module, torch.zeros(3, 4))
+    assert workload.execution == ("real" if real else "fake")
+    product = workload.layers[-1]
+    assert product.weight == ("inner.p" if real else "p")
+    assert (product.matrix, product.input_elements, product.weight_elements) == ((6, 4), 12, 24)
+
+
+def test_weight_normalisation_of_torch_is_named_by_its_direction() -> None:
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+    product = trace(module, torch.empty(3, 4)).layers[-1]
+    assert product.weight == "parametrizations.weight.original1"
+
+
+def test_computing_a_weight_moves_weights_alone() -> None:
+    computed, _product = trace(With(lambda m, x: x @ (m.p * 2), (4, 6)), torch.empty(3, 4), bits=8).layers
+    assert (computed.activation_bytes, computed.weight_bytes, computed.ops) == (0, 48, 24)
+
+
+def test_parameters_are_stored_once_where_they_are_first_read() -> None:
+    workload = trace(With(lambda m, x: x @ (m.p * 2), (4, 6)), torch.empty(3, 4), bits=8)
+    assert [layer.params for layer in workload.layers] == [24, 0]
+    assert workload.weight_bytes == 24
+    assert not workload.unread_params
+
+
+def test_bits_of_weights_are_those_of_computed_ones_too() -> None:
+    wide = trace(With(lambda m, x: x @ (m.p * 2), (4, 6)), torch.empty(3, 4))
+    narrow = wide.at_bits(weight=8)
+    for before, after in zip(wide.layers, narrow.layers, strict=True):
+        assert after.weight_bytes == before.weight_bytes / 4
+        assert after.activation_bytes == before.activation_bytes
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda m, x: x @ (m.p * x.sum()),
+        lambda m, x: x @ (m.p + torch.zeros(4, 6)),  # as large: each image may have its own
+        lambda m, x: x @ m.buffer.copy_(m.p * x.sum()),
+        lambda m, x: x @ (torch.zeros(4, 4) @ m.p),
+    ],
+)
+def test_what_an_input_went_into_is_no_weight(function: object) -> None:
+    product = trace(With(function, (4, 6)), torch.empty(3, 4)).layers[-1]
+    assert (product.weight, product.input_elements) == (None, 12 + 24)
+
+
+def test_learned_queries_of_fused_attention_are_read_for_every_image() -> None:
+    attend = With(lambda m, x: F.scaled_dot_product_attention(m.p, x, x), (1, 2, 16, 8))
+    (layer,) = trace(attend, torch.empty(1, 2, 16, 8)).layers
+    assert (layer.weight, layer.input_elements, layer.params) == (None, 2 * 256, 256)
+
+
+# --- where operands come from
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_sources_are_the_operations_whose_results_are_read(real: bool) -> None:
+    def course(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        p: torch.Tensor = module.p  # type: ignore[assignment]
+        a = x @ p
+        b = x.relu()
+        c = a.t().view(6, 3).mul_(2)  # through views, and in place
+        return a + c.t() + b @ p
+
+    module: nn.Module = With(course, (4, 6))
+    layers = trace(Looking(module) if real else module, torch.zeros(3, 4)).layers
+    first = 1 if real else 0
+    found = [[source - first for source in layer.sources or ()] for layer in layers[first:]]
+    assert found == [[], [], [0], [2], [1], [3, 4]]
+
+
+def test_an_operation_on_nothing_is_nobodys_source() -> None:
+    (joined,) = trace(Call(lambda x: torch.cat([x[:0] + 1, x])), torch.zeros(3, 4)).layers
+    assert joined.sources == ()
+
+
+def test_results_that_are_gone_are_not_confused_with_what_takes_their_place() -> None:
+    """Addresses that are free again are soon given to other tensors, here to ones that nothing computed."""
+
+    def course(x: torch.Tensor) -> torch.Tensor:
+        gone = [x.relu() for _ in range(100)]
+        gone.clear()
+        return sum((torch.empty(64) for _ in range(100)), x)
+
+    layers = trace(Looking(Call(course)), torch.zeros(64)).layers
+    sums = [layer.sources for layer in layers if layer.operation == "aten.add"]
+    assert [len(sources or ()) for sources in sums] == [0] + 99 * [1]
+
+
+def test_real_execution_keeps_no_result_alive() -> None:
+    alive: list[int] = []
+
+    def course(x: torch.Tensor) -> torch.Tensor:
+        references = []
+        for _ in range(5):
+            x = x + 1
+            references.append(weakref.ref(x.untyped_storage()))
+        alive.append(sum(reference() is not None for reference in references))
+        return x
+
+    trace(Looking(Call(course)), torch.zeros(64))
+    assert alive[-1] == 1
+
+
+# --- what cannot be traced
+
+
+@pytest.mark.parametrize("bits", [0, -8, 2.5, True])
+def test_bits_are_whole_and_positive(bits: int) -> None:
+    with pytest.raises(HardwareModelError, match=f"^bits must be a whole number of at least 1, got {bits}$"):
+        trace(nn.Linear(5, 7), torch.randn(3, 5), bits=bits)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_scripted_module_is_refused() -> None:
+    scripted = torch.jit.trace(nn.Linear(5, 7), torch.randn(3, 5))
+    with pytest.raises(TraceError, match=r"^1 is a ScriptModule"):
+        trace(nn.Sequential(nn.ReLU(), scripted), torch.randn(3, 5))

@@ -86,9 +86,9 @@ def test_repeated_products_share_a_line() -> None:
     assert sum("2 x 5 x 5" in line for line in text.splitlines()) == 1
 
 
-@pytest.mark.parametrize("widths", [{"bits": 0}, {"bits": 8, "weight": -1}])
-def test_bit_widths_are_positive(workload: Workload, widths: dict[str, int]) -> None:
-    with pytest.raises(HardwareModelError, match="positive"):
+@pytest.mark.parametrize("widths", [{"bits": 0}, {"bits": 8, "weight": -1}, {"bits": 2.5}, {"bits": True}])
+def test_bit_widths_are_whole_and_positive(workload: Workload, widths: dict[str, int]) -> None:
+    with pytest.raises(HardwareModelError, match="weight_bits must be a whole number of at least 1"):
         workload.at_bits(**widths)  # type: ignore[arg-type]
 
 
@@ -216,3 +216,47 @@ def test_sparse_storage_of_a_recurrent_network_counts_each_weight_once() -> None
     network = trace(nn.LSTM(16, 8, bias=False), torch.empty(5, 1, 16), bits=8).with_sparsity(QUARTER)
     inner, recurrent = 4 * 8 * 16 / 4, 4 * 8 * 8 / 4
     assert network.weight_bytes == inner * (1 + 4 / 8) + recurrent * (1 + 3 / 8)
+
+
+def test_every_mistake_in_json_has_a_line_with_its_field(workload: Workload) -> None:
+    document = json.loads(workload.to_json())
+    document["layers"][0]["kind"] = "magic"
+    document["layers"][1]["weight_bits"] = 0
+    with pytest.raises(HardwareModelError) as caught:
+        Workload.from_json(json.dumps(document))
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("workload: layers.0.kind: Input should be 'gemm'")
+    assert second == "workload: layers.1.weight_bits: Input should be greater than 0"
+
+
+def test_text_that_is_no_json_is_refused_in_a_line() -> None:
+    with pytest.raises(HardwareModelError, match=r"^workload: Invalid JSON: .*$"):
+        Workload.from_json("{")
+
+
+def test_impossible_sparsity_in_json_is_named_with_its_layer() -> None:
+    document = json.loads(made(gemm(10, 16, 8, sparsity=QUARTER)).to_json())
+    document["layers"][0]["sparsity"]["density"] = 0
+    with pytest.raises(HardwareModelError, match=r"^workload: layers\.0\.sparsity\.density: .* than 0$"):
+        Workload.from_json(json.dumps(document))
+
+
+def test_one_sparsity_for_no_weight_is_refused() -> None:
+    with pytest.raises(HardwareModelError, match="no product of toy multiplies with a weight"):
+        made(gemm(10, 16, 8, weight=None)).with_sparsity(QUARTER)
+
+
+def test_a_share_is_no_sparsity() -> None:
+    with pytest.raises(HardwareModelError, match=r"^weight: need a Sparsity, got 0\.5$"):
+        made(gemm(10, 16, 8)).with_sparsity({"weight": 0.5})  # type: ignore[dict-item]
+
+
+def test_a_number_is_no_sparsity() -> None:
+    with pytest.raises(HardwareModelError, match=r"need a Sparsity, or one .* got 0\.5"):
+        made(gemm(10, 16, 8)).with_sparsity(0.5)  # type: ignore[arg-type]
+
+
+def test_computed_weights_take_the_sparsity_of_their_parameter() -> None:
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(16, 8))
+    sparse = trace(module, torch.empty(3, 16)).with_sparsity({"parametrizations.weight.original1": QUARTER})
+    assert sparse.macs == 3 * 16 * 8 / 4

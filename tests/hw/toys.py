@@ -57,6 +57,7 @@ def gemm(
     weight: str | None = "weight",
     sparsity: Sparsity | None = None,
     name: str = "product",
+    sources: tuple[int, ...] | None = None,
 ) -> Layer:
     """(m, k) by (k, n), a weight; of two activations where `weight` is None."""
     stored = batch * k * n if weight else 0
@@ -73,6 +74,7 @@ def gemm(
         matrix=(batch * n, k) if weight else None,
         weight_params=stored,
         sparsity=sparsity,
+        sources=sources,
         weight_bits=bits,
         activation_bits=bits,
     )
@@ -149,6 +151,7 @@ def other(
     operation: str | None = None,
     bits: int = 8,
     params: int = 0,
+    sources: tuple[int, ...] | None = None,
 ) -> Layer:
     """An operation that is no product: it writes `elements`, and reads as many or `reads`."""
     return Layer(
@@ -159,6 +162,7 @@ def other(
         input_elements=elements if reads is None else reads,
         output_elements=elements,
         weight_elements=params,
+        sources=sources,
         weight_bits=bits,
         activation_bits=bits,
     )
