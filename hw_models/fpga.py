@@ -96,27 +96,23 @@ class Network:
     """A workload prepared for many designs: distinct products, and seconds that no design changes."""
 
     products: Products
-    around: tuple[float, float, float]
-    """Seconds outside the engine at the constants' three ends, starts of products included."""
-    constants: Ends
+    around: float
+    """Seconds outside the engine, starts of products included."""
+    constants: Constants
 
     @classmethod
     def of(cls, workload: Workload, device: Device, images: int = 1) -> "Network":
-        ends = Constants.of(device, workload)
+        constants, *_ = Constants.of(device, workload)
         found = products(workload, images)
-        around = [
-            sum(around_seconds(layer, images, end) for layer in workload.layers if not layer.shape)
-            + float(found.count.sum()) * end.launch
-            for end in ends
-        ]
-        return cls(found, (around[0], around[1], around[2]), ends)
+        outside = [around_seconds(layer, images, constants) for layer in workload.layers if not layer.shape]
+        return cls(found, sum(outside) + float(found.count.sum()) * constants.launch, constants)
 
     def latency_s(self, tilings: Tilings) -> Floats:
         """Seconds of the network under every tiling, at the constants as they are."""
         if not len(self.products):
-            return np.full(len(tilings), self.around[0])
-        each = product_seconds(self.products, tilings, self.constants[0])
-        return each @ self.products.count + self.around[0]
+            return np.full(len(tilings), self.around)
+        each = product_seconds(self.products, tilings, self.constants)
+        return each @ self.products.count + self.around
 
 
 def layer_estimates(

@@ -17,6 +17,8 @@ from hw_models.search import FINE, best_design
 from hw_models.tokens import with_tokens
 from hw_models.workload import Workload
 
+LISTED_MHZ, RECALLED_MHZ = 300.0, 150.0
+"""Clock of the design as listed where its 9.15 ms are quoted, and as it is recalled of the paper itself."""
 TOKENS = 197
 KEPT = (88, 45, 32)
 """Tokens behind each of the three selectors, reported for DeiT-T."""

@@ -31,7 +31,7 @@ from hw_models.csb_validation import (
 from hw_models.device import load_device
 from hw_models.estimate import estimate
 from hw_models.fusion import fused
-from hw_models.heatvit import at_clock, rebuild
+from hw_models.heatvit import LISTED_MHZ, RECALLED_MHZ, at_clock, rebuild
 from hw_models.reference_points import SurveyPoint, points
 from hw_models.resources import available
 from hw_models.rtl.structure import engine_cycles
@@ -40,8 +40,6 @@ from hw_models.sparse_array import PEArray
 from hw_models.systolic import SystolicArray, compute_cycles, total_cycles
 from hw_models.workload import Workload
 
-LISTED_CLOCK_MHZ, RECALLED_CLOCK_MHZ = 300.0, 150.0
-"""Clock of HeatViT as listed where its 9.15 ms are quoted, and as it is recalled of the paper itself."""
 PUBLISHED_UTILISATION = {"none": 42.0, "vertical": 72.0, "horizontal": 72.0, "2d": 94.0}
 """Percent, by sharing (CSB-RNN section 6.3.2); one direction is not told apart there."""
 RECALLED_DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
@@ -169,8 +167,8 @@ def heatvit(networks: Mapping[str, Workload]) -> list[Validation]:
     """HeatViT's seen figures at the clock listed with them; recalled frame rates at the recalled clock."""
     board = load_device("zcu102")
     deits = {short: networks[name] for short, name in RECALLED_DEITS.items()}
-    listed = {name: rebuild(deit, at_clock(board, LISTED_CLOCK_MHZ)) for name, deit in deits.items()}
-    slow = {name: rebuild(deit, at_clock(board, RECALLED_CLOCK_MHZ)) for name, deit in deits.items()}
+    listed = {name: rebuild(deit, at_clock(board, LISTED_MHZ)) for name, deit in deits.items()}
+    slow = {name: rebuild(deit, at_clock(board, RECALLED_MHZ)) for name, deit in deits.items()}
     both = [each.speedup for each in listed.values()]
     pruning = [each.pruning_speedup for each in listed.values()]
     ends = {
@@ -203,14 +201,14 @@ def heatvit(networks: Mapping[str, Workload]) -> list[Validation]:
     ]
     return [
         Validation(
-            f"HeatViT: 9.15 ms, speedups; {LISTED_CLOCK_MHZ:.0f} MHz as listed",
+            f"HeatViT: 9.15 ms, speedups; {LISTED_MHZ:.0f} MHz as listed",
             board.name,
             "abstract, a reading note, UbiMoE",
             "nothing",
             tuple(seen),
         ),
         Validation(
-            f"HeatViT: frame rates; {RECALLED_CLOCK_MHZ:.0f} MHz. Recalled, decides nothing",
+            f"HeatViT: frame rates; {RECALLED_MHZ:.0f} MHz. Recalled, decides nothing",
             board.name,
             "recalled",
             "nothing",

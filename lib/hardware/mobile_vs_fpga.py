@@ -18,7 +18,7 @@ from hw_models import Device, Estimate, Workload, best_design, estimate, fused, 
 from hw_models.block_speedup import ArrayDesign, BlockSpeedup, block_speedup, resnet18
 from hw_models.calibrate import FITTED_NETWORKS, RuntimeFit, fit_runtimes, phone_points, predict
 from hw_models.comparison import Comparison
-from hw_models.heatvit import HeatVit, at_clock, rebuild
+from hw_models.heatvit import RECALLED_MHZ, HeatVit, at_clock, rebuild
 from hw_models.reference_points import PhonePoint, SurveyPoint, points
 from hw_models.resources import Arithmetic
 from hw_models.search import COARSE
@@ -354,8 +354,6 @@ def published_blocks(quantity: Literal["speedup", "top1_percent"]) -> dict[str, 
 
 # --- HeatViT
 
-LISTED_MHZ, RECALLED_MHZ = 300.0, 150.0
-"""Clock of HeatViT's design where its 9.15 ms are quoted, and as recalled of the paper itself."""
 DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
 """Name in the reference file -> name here."""
 

@@ -12,13 +12,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from hw_models import Device
 from hw_models.block_speedup import BlockSpeedup
 from hw_models.comparison import Comparison
-from hw_models.heatvit import HeatVit
+from hw_models.heatvit import LISTED_MHZ, RECALLED_MHZ, HeatVit
 from hw_models.reference_points import EfficiencyPoint, points
 from hw_models.search import Sweep
 from hw_models.span import Span
 from lib.hardware import consistency
 from lib.hardware import mobile_vs_fpga as study
-from lib.hardware.mobile_vs_fpga import PHONE, RECALLED_MHZ, TITLES, Modelled
+from lib.hardware.mobile_vs_fpga import PHONE, TITLES, Modelled
 from lib.lab.plots import COLOURS, plain
 
 RUNTIMES = {"mnn": "MNN", "tvm": "TVM", "tflite": "TF-Lite", "own": "authors'"}
@@ -312,7 +312,7 @@ def heatvit(clocks: Mapping[float, Mapping[str, HeatVit]]) -> Figure:
     """Left: latency of pruned 8-bit networks at each clock. Right: speedups and the published ranges."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4))
     said = study.heatvit_published()
-    listed = clocks[study.LISTED_MHZ]
+    listed = clocks[LISTED_MHZ]
     names = list(listed)
     for index, (mhz, found) in enumerate(clocks.items()):
         place = 0.2 * index - 0.1

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from hw_models.calibrate import RuntimeFit
+from hw_models.heatvit import LISTED_MHZ, RECALLED_MHZ
 from lib.hardware import mobile_vs_fpga as study
-from lib.hardware.mobile_vs_fpga import RECALLED_MHZ, TITLES, Modelled
+from lib.hardware.mobile_vs_fpga import TITLES, Modelled
 from lib.hardware.plots import BOARD_TITLES, HOW, published_rows
 from lib.lab.record import Table
 
@@ -60,7 +61,7 @@ def heatvit_table(metrics: Mapping[str, tuple[float, str]]) -> Table:
         if name in published:
             said, confidence = published[name]
             quantity, _, network = name.removesuffix(slow).partition("_")
-            clock = f"{RECALLED_MHZ if name.endswith(slow) else study.LISTED_MHZ:.0f} MHz"
+            clock = f"{RECALLED_MHZ if name.endswith(slow) else LISTED_MHZ:.0f} MHz"
             figures = (
                 f"{value:.2f} {unit}",
                 f"{said:.2f} {unit}",

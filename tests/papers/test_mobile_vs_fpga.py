@@ -5,7 +5,7 @@ import re
 import pytest
 
 from hw_models import load_device
-from hw_models.heatvit import pruned
+from hw_models.heatvit import LISTED_MHZ, RECALLED_MHZ, pruned
 from lib.engine.cards import load_card
 from lib.engine.claims import ValueClaim
 from lib.hardware import mobile_vs_fpga as study
@@ -55,6 +55,6 @@ def test_the_share_of_the_peak_in_the_finding_is_worked_out() -> None:
     (finding,) = (found for found in CARD.findings if "HeatViT" in found.title)
     macs = pruned(networks("deit_small")["deit_small"]).macs
     assert f"{macs / 1e9:.3f} GMAC" in finding.arithmetic
-    for mhz in (study.LISTED_MHZ, study.RECALLED_MHZ):
+    for mhz in (LISTED_MHZ, RECALLED_MHZ):
         share = study.packed_peak_share(macs, 9.15, load_device("zcu102"), mhz)
         assert re.search(rf"\b{100 * share:.1f} %", finding.arithmetic)
