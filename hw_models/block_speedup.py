@@ -59,6 +59,13 @@ class ArrayDesign:
                 raise HardwareModelError(f"{name} must be positive, got {getattr(self, name)}")
 
 
+def packed_array(bandwidth_gbs: float) -> ArrayDesign:
+    """The array that Fig 9 is held against: 16 copies of CSB-RNN's 4 x 4 groups of 4 x 4 PEs at 200 MHz.
+
+    At 8 bits these are as many multipliers as the ZCU102's slices can do, two in each."""
+    return ArrayDesign(PEArray(4, 4, 4, 4), copies=16, clock_mhz=200, bandwidth_gbs=bandwidth_gbs)
+
+
 @dataclass(frozen=True)
 class BlockSpeedup:
     """Time of a network pruned in blocks, and of the dense one on the same array."""

@@ -19,6 +19,8 @@ from hw_models.workload import Workload
 
 LISTED_MHZ, RECALLED_MHZ = 300.0, 150.0
 """Clock of the design as listed where its 9.15 ms are quoted, and as it is recalled of the paper itself."""
+DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
+"""Name in reference/heatvit.csv -> name of the network."""
 TOKENS = 197
 KEPT = (88, 45, 32)
 """Tokens behind each of the three selectors, reported for DeiT-T."""

@@ -92,9 +92,8 @@ def measure_host(report: Callable[[str], None] = lambda line: None) -> Device:
     report(f"launch {1e6 * launch:.2f} us")
     bandwidths = []
     for size in WORKING_SETS_KIB:
-        operand = torch.zeros(
-            size * 128
-        )  # half of the working set: 4 bytes a number, one read and one written
+        # Half of the working set is read and half written, in numbers of 4 bytes.
+        operand = torch.zeros(size * 128)
         result = torch.empty_like(operand)  # a large new one would measure how the system hands out pages
         taken = least_seconds(partial(torch.add, operand, 1.0, out=result))
         bandwidths.append(size * 1024 / max(taken - launch, 1e-9))

@@ -192,6 +192,13 @@ def points(name: str, confidence: Wanted = None) -> tuple[Point, ...]:
     return tuple(row for row in rows if wanted is None or row.confidence in wanted)
 
 
+def table(name: str) -> list[dict[str, str]]:
+    """Rows of any file of the folder as text by column, also of what simulators and machines gave."""
+    label = f"reference/{name}.csv"
+    (_, columns), *rows = _records((files("hw_models") / label).read_text(encoding="utf-8"), label)
+    return [dict(zip(columns, cells, strict=True)) for _, cells in rows]
+
+
 def point_files() -> list[str]:
     """Names of the files of published points: those in `reference/` that have a confidence column."""
     found = []

@@ -4,14 +4,12 @@
 that opens README.md.
 """
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from statistics import mean
 
-from hw_models.block_speedup import ArrayDesign
+from hw_models.block_speedup import packed_array
 from hw_models.calibrate import (
     FITTED_NETWORKS,
     fit_runtimes,
@@ -31,8 +29,8 @@ from hw_models.csb_validation import (
 from hw_models.device import load_device
 from hw_models.estimate import estimate
 from hw_models.fusion import fused
-from hw_models.heatvit import LISTED_MHZ, RECALLED_MHZ, at_clock, rebuild
-from hw_models.reference_points import SurveyPoint, points
+from hw_models.heatvit import DEITS, LISTED_MHZ, RECALLED_MHZ, at_clock, rebuild
+from hw_models.reference_points import SurveyPoint, points, table
 from hw_models.resources import available
 from hw_models.rtl.structure import engine_cycles
 from hw_models.search import best_design
@@ -42,7 +40,6 @@ from hw_models.workload import Workload
 
 PUBLISHED_UTILISATION = {"none": 42.0, "vertical": 72.0, "horizontal": 72.0, "2d": 94.0}
 """Percent, by sharing (CSB-RNN section 6.3.2); one direction is not told apart there."""
-RECALLED_DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
 
 
 @dataclass(frozen=True)
@@ -166,7 +163,7 @@ def vgg16_rates(network: Workload) -> Validation:
 def heatvit(networks: Mapping[str, Workload]) -> list[Validation]:
     """HeatViT's seen figures at the clock listed with them; recalled frame rates at the recalled clock."""
     board = load_device("zcu102")
-    deits = {short: networks[name] for short, name in RECALLED_DEITS.items()}
+    deits = {short: networks[name] for short, name in DEITS.items()}
     listed = {name: rebuild(deit, at_clock(board, LISTED_MHZ)) for name, deit in deits.items()}
     slow = {name: rebuild(deit, at_clock(board, RECALLED_MHZ)) for name, deit in deits.items()}
     both = [each.speedup for each in listed.values()]
@@ -219,8 +216,7 @@ def heatvit(networks: Mapping[str, Workload]) -> list[Validation]:
 
 def block_pruning(seed: int = 0) -> Validation:
     """Speed of block-pruned ResNet-18 over dense, on as many multipliers as the board packs at 8 bits."""
-    bandwidth = load_device("zcu102").need("bandwidth").value
-    design = ArrayDesign(PEArray(4, 4, 4, 4), copies=16, clock_mhz=200, bandwidth_gbs=bandwidth)
+    design = packed_array(load_device("zcu102").need("bandwidth").value)
     found = tuple(
         Comparison(
             f"block {row['block'] or 'of the matrix'}",
@@ -248,7 +244,7 @@ def host_latencies() -> Validation:
             "predicted",
             "measured",
         )
-        for row in _simulated("host")
+        for row in table("host")
     )
     return Validation(
         "latency of timm networks",
@@ -262,11 +258,11 @@ def host_latencies() -> Validation:
 def csb_rnn(seed: int = 0) -> list[Validation]:
     """Utilisation, index overhead and latency of CSB-RNN, on random weights pruned at the published rates."""
     paper = "CSB-RNN, ICS 2020"
-    table = utilisation_table(seed, PEArray(4, 4, 4, 4))
+    layers = utilisation_table(seed, PEArray(4, 4, 4, 4))
     used = [
         Comparison(
             f"mean utilisation, sharing {sharing}",
-            100 * mean(row[sharing] for row in table),
+            100 * mean(row[sharing] for row in layers),
             published,
             "%",
             "predicted",
@@ -301,7 +297,7 @@ def csb_rnn(seed: int = 0) -> list[Validation]:
 def rtl_cycles() -> Validation:
     """Cycles of the engine in Verilog against its formula."""
     found = []
-    for row in _simulated("rtl_cycles"):
+    for row in table("rtl_cycles"):
         tile = int(row["tile_inputs"]), int(row["tile_outputs"]), int(row["tile_heads"])
         batch, m, k, n = (int(row[name]) for name in ("batch", "m", "k", "n"))
         predicted = engine_cycles(batch, m, k, n, tile)
@@ -327,7 +323,7 @@ def rtl_cycles() -> Validation:
 def systolic_cycles() -> list[Validation]:
     """Cycles of a systolic array against SCALE-Sim, without stalls and at each bandwidth."""
     groups: dict[str, list[Comparison]] = defaultdict(list)
-    for row in _simulated("scalesim"):
+    for row in table("scalesim"):
         array, size = _simulated_array(row), (int(row["m"]), int(row["k"]), int(row["n"]))
         stalls = row["bandwidth"] != ""
         # The simulator numbers cycles from zero, and counts each wait for a refill twice.
@@ -353,7 +349,7 @@ def simulated_layers() -> list[tuple[SystolicArray, tuple[int, int, int], float]
     """Array, (m, k, n) and seconds of simulation of every layer that SCALE-Sim ran with a bandwidth."""
     return [
         (_simulated_array(row), (int(row["m"]), int(row["k"]), int(row["n"])), float(row["seconds"]))
-        for row in _simulated("scalesim")
+        for row in table("scalesim")
         if row["bandwidth"]
     ]
 
@@ -388,9 +384,3 @@ def _percent(error: float) -> str:
     if error == 0:
         return "0"
     return f"{100 * error:.0f} %" if error >= 0.1 else f"{100 * error:.2g} %"
-
-
-def _simulated(name: str) -> list[dict[str, str]]:
-    """Rows of a reference file that a simulator or a measurement made."""
-    text = (files("hw_models") / "reference" / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))

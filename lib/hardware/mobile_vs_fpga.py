@@ -15,15 +15,14 @@ import numpy as np
 import torch
 
 from hw_models import Device, Estimate, Workload, best_design, estimate, fused, load_device
-from hw_models.block_speedup import ArrayDesign, BlockSpeedup, block_speedup, resnet18
+from hw_models.block_speedup import ArrayDesign, BlockSpeedup, block_speedup, packed_array, resnet18
 from hw_models.calibrate import FITTED_NETWORKS, RuntimeFit, fit_runtimes, phone_points, predict
 from hw_models.comparison import Comparison
-from hw_models.heatvit import RECALLED_MHZ, HeatVit, at_clock, rebuild
+from hw_models.heatvit import DEITS, RECALLED_MHZ, HeatVit, at_clock, rebuild
 from hw_models.reference_points import PhonePoint, SurveyPoint, points
 from hw_models.resources import Arithmetic
 from hw_models.search import COARSE
 from hw_models.span import Span
-from hw_models.sparse_array import PEArray
 from hw_models.validate import vgg16_rate
 from lib.errors import WrongUse
 from lib.hardware import consistency
@@ -331,14 +330,8 @@ RATE = 6.0
 
 
 def block_speedups(rate: float, seed: int, design: ArrayDesign | None = None) -> dict[str, BlockSpeedup]:
-    """ResNet-18 pruned `rate` times in blocks of each size of Fig 9, on an array like CSB-RNN's.
-
-    By default 16 copies of CSB-RNN's 4 x 4 groups of 4 x 4 multipliers, which at 8 bits are as many as packed
-    slices of the board can do, at 200 MHz and with the board's bandwidth."""
-    board = load_device("zcu102")
-    design = design or ArrayDesign(
-        PEArray(4, 4, 4, 4), copies=16, clock_mhz=200, bandwidth_gbs=board.need("bandwidth").value
-    )
+    """ResNet-18 pruned `rate` times in blocks of each size of Fig 9, by default on `packed_array`."""
+    design = design or packed_array(load_device("zcu102").need("bandwidth").value)
     return {
         name: block_speedup(resnet18(), block, rate, design, np.random.default_rng(seed))
         for name, block in BLOCKS.items()
@@ -353,9 +346,6 @@ def published_blocks(quantity: Literal["speedup", "top1_percent"]) -> dict[str, 
 
 
 # --- HeatViT
-
-DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
-"""Name in the reference file -> name here."""
 
 
 def heatvit(networks: Mapping[str, Workload], mhz: float) -> dict[str, HeatVit]:
