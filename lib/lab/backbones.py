@@ -1,6 +1,7 @@
 """The networks the papers prune: timm's own, LV-ViT (timm lacks it), and a small ViT for embedded images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -73,9 +74,17 @@ class Scale(nn.Module):
 
 
 def small_vit(
-    num_classes: int = 10, *, dim: int = 64, depth: int = 12, heads: int = 4
+    num_classes: int = 10,
+    *,
+    image_size: int = 28,
+    channels: int = 1,
+    dim: int = 64,
+    depth: int = 12,
+    heads: int = 4,
 ) -> "VisionTransformer":
-    """A ViT of 49 tokens for 28x28 grey images; DeiT's depth, so token stages sit where the papers put them.
+    """A ViT with patches of 4 pixels; DeiT's depth, so token stages sit where the papers put them.
+
+    28x28 grey images (Fashion-MNIST) give 49 patches, 32x32 colour images (CIFAR-10) give 64.
 
     Convolutional stem and Xavier initialisation: together they are worth nine points of accuracy after five
     epochs of 5,000 images, measured against a patch projection with truncated-normal weights.
@@ -85,9 +94,9 @@ def small_vit(
 
     stem = partial(ConvStem, widths=(dim // 2,), kernel=3, activation=nn.GELU)
     model = VisionTransformer(
-        img_size=28,
+        img_size=image_size,
         patch_size=4,
-        in_chans=1,
+        in_chans=channels,
         num_classes=num_classes,
         embed_dim=dim,
         depth=depth,
@@ -100,6 +109,19 @@ def small_vit(
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
+
+
+@dataclass(frozen=True)
+class SmallVit:
+    """The small ViT for one data set: the sample that holds its trained weights, and the images it takes."""
+
+    sample: str
+    image_size: int
+    channels: int
+
+    def build(self, num_classes: int = 10) -> "VisionTransformer":
+        """The network, untrained."""
+        return small_vit(num_classes, image_size=self.image_size, channels=self.channels)
 
 
 def _lv_vit(num_classes: int, dim: int, depth: int, heads: int) -> "VisionTransformer":
@@ -222,8 +244,20 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def trained_small_vit() -> "VisionTransformer":
-    """The small ViT with the weights committed in data/samples (see `python -m lib.lab.pretrain --help`)."""
+SMALL_VITS: dict[str, SmallVit] = {
+    "fashion_mnist": SmallVit("vit_fashion", image_size=28, channels=1),
+    "cifar10": SmallVit("vit_cifar10", image_size=32, channels=3),
+}
+
+
+def trained_small_vit(dataset: str = "fashion_mnist") -> "VisionTransformer":
+    """The small ViT with the weights for `dataset` that are committed (`python -m lib.lab.pretrain --help`).
+
+    Raises:
+        WrongUse: no weights of the small ViT for that data set.
+    """
     from lib.samples import sample
 
-    return load_weights(small_vit(), sample("vit_fashion")).eval()
+    if dataset not in SMALL_VITS:
+        raise WrongUse(f"no trained small ViT for {dataset!r}; known: {', '.join(SMALL_VITS)}")
+    return load_weights(SMALL_VITS[dataset].build(), sample(SMALL_VITS[dataset].sample)).eval()

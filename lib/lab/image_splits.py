@@ -107,13 +107,25 @@ class ImageSplit(Dataset[tuple[Tensor, int]]):
         smaller. `augment` gets a batch and the generator, which it therefore needs. `workers` processes read
         images from disk; images in memory need none.
         """
+        order = (
+            torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        )
+        return self.in_order(order, batch_size, generator=generator, augment=augment, workers=workers)
+
+    def in_order(
+        self,
+        order: Tensor,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        augment: Augment | None = None,
+        workers: int = 0,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the images `order (images,)`, in that order; the rest as for `batches`."""
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         if augment is not None and generator is None:
             raise ValueError("augment draws from a generator: pass one")
-        order = (
-            torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        )
         seeds = generator or torch.Generator()
         batches = self._read(order, batch_size, seeds, workers)
         if augment is None:

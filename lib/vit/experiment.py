@@ -9,12 +9,12 @@ import torch
 from tqdm.auto import tqdm
 
 from lib.errors import WrongUse
-from lib.lab.backbones import build, trained_small_vit
+from lib.lab.backbones import SMALL_VITS, build, trained_small_vit
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit, load
 from lib.lab.train import accuracy
 from lib.vit import spvit
-from lib.vit.finetune import Recipe, Step, finetune
+from lib.vit.finetune import Objective, Recipe, Step, finetune
 from lib.vit.host import TokenHost, class_token_vit
 
 if TYPE_CHECKING:
@@ -38,24 +38,26 @@ class Bench:
 def prepare(
     backbone: str, dataset: str, data_root: str, device: torch.device, *, images: int, test_images: int
 ) -> Bench:
-    """The small ViT with committed weights on embedded images, or an ImageNet network with timm's weights.
+    """The small ViT with committed weights on small images, or an ImageNet network with timm's weights.
 
-    `images` and `test_images` limit the embedded sets; ImageNet is used whole.
+    `images` and `test_images` limit Fashion-MNIST and CIFAR-10 (at its own 32x32 pixels, in patches of 4);
+    ImageNet is used whole.
 
     Raises:
         WrongUse: the backbone has no trained weights for this data set.
         ReproError: weights or data are missing.
     """
-    if (backbone == "small_vit") != (dataset == "fashion_mnist"):
+    if (backbone == "small_vit") != (dataset in SMALL_VITS):
         raise WrongUse(
-            f"no trained weights of {backbone} for {dataset}: use small_vit with fashion_mnist, "
+            f"no trained weights of {backbone} for {dataset}: use small_vit with {' or '.join(SMALL_VITS)}, "
             "or deit_t, deit_s, deit_b with imagenet and data_root"
         )
-    if dataset == "fashion_mnist":
-        train, test = load(dataset, "train", limit=images), load(dataset, "test", limit=test_images)
-        return Bench(
-            trained_small_vit().to(device), train, test, load(dataset, "test", limit=min(250, test_images))
+    if dataset in SMALL_VITS:
+        train, test, probe = (
+            load(dataset, split, data_root=data_root, limit=limit)
+            for split, limit in (("train", images), ("test", test_images), ("test", min(250, test_images)))
         )
+        return Bench(trained_small_vit(dataset).to(device), train, test, probe)
     train, test, probe = (
         load(dataset, split, data_root=data_root, limit=limit)
         for split, limit in (("train", None), ("val", None), ("val", 1000))
@@ -75,14 +77,14 @@ class Arm:
 
 
 def train_arm(
-    name: str, host: TokenHost, bench: Bench, targets: Sequence[float], recipe: Recipe, seed: int
+    name: str, host: TokenHost, bench: Bench, objective: Objective, recipe: Recipe, seed: int
 ) -> Arm:
     """Fine-tune `host` against the dense network of `bench` and test it by gathered execution."""
     host.to(next(bench.dense.parameters()).device)
     generator = seeded(seed)
     history: list[Step] = []
     with tqdm(desc=name, unit="step", leave=False) as bar:
-        for step in finetune(host, bench.dense, bench.train, targets, recipe, generator):
+        for step in finetune(host, bench.dense, bench.train, objective, recipe, generator):
             history.append(step)
             bar.total = step.total
             bar.set_postfix(loss=f"{step.loss:.3f}")
@@ -101,5 +103,6 @@ def soft_accuracies(
         seeded(seed)
         targets = spvit.geometric_targets(keep_ratio, 3)
         host = spvit.prune(bench.copy(), targets, counts=spvit.kept_patches(targets, patches))
-        result[keep_ratio] = train_arm(f"keep {keep_ratio}", host, bench, targets, recipe, seed).accuracy
+        arm = train_arm(f"keep {keep_ratio}", host, bench, spvit.objective(targets), recipe, seed)
+        result[keep_ratio] = arm.accuracy
     return result

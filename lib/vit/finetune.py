@@ -1,16 +1,19 @@
 """Fine-tuning of a pruned network against its dense self, stage after stage."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.errors import ReproError
 from lib.lab.datasets import ImageSplit
-from lib.vit import spvit
-from lib.vit.host import TokenHost
+from lib.vit.host import Output, TokenHost
+
+Objective = Callable[[Output, Tensor, Output, Sequence[int]], Tensor]
+"""Loss of a batch: masked output, labels, the dense network's output, numbers (from 0) of stages in use."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Recipe:
     The selectors follow a cosine from `learning_rate` to one fiftieth of it. The backbone rests during
     `backbone_rest` of the steps and then follows at `backbone_scale` of that rate, as in the released code (5
     of 30 epochs; 0.01). `progressive` brings the stages in one after the other, the last one first.
+    `selector_decay` is the weight decay of the selectors' own parameters, by default that of the backbone.
     """
 
     epochs: int
@@ -29,6 +33,7 @@ class Recipe:
     backbone_rest: float = 5 / 30
     weight_decay: float = 0.05
     progressive: bool = True
+    selector_decay: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,25 +50,23 @@ def finetune(
     host: TokenHost,
     teacher: nn.Module,
     split: ImageSplit,
-    targets: Sequence[float],
+    objective: Objective,
     recipe: Recipe,
     generator: torch.Generator,
-    *,
-    weights: spvit.LossWeights | None = None,
 ) -> Iterator[Step]:
     """Train `host` on `split`, yielding after every step; `host` is left in evaluation mode at the end.
 
     Raises ReproError when the loss is no longer finite.
 
-    `teacher` is the dense network with its own copy of the weights; `targets` are the cumulative keep ratios
-    of the host's stages in order.
+    `teacher` is the dense network with its own copy of the weights.
     """
     device = next(host.parameters()).device
     blocks = sorted(int(name) for name in host.stages)
     selectors = [parameter for stage in host.stages.values() for parameter in stage.parameters()]
     frozen = {id(host.backbone.cls_token), id(host.backbone.pos_embed)}
     backbone = [parameter for parameter in host.backbone.parameters() if id(parameter) not in frozen]
-    groups = [{"params": selectors}] if selectors else []
+    decay = recipe.weight_decay if recipe.selector_decay is None else recipe.selector_decay
+    groups: list[dict[str, Any]] = [{"params": selectors, "weight_decay": decay}] if selectors else []
     optimizer = torch.optim.AdamW(
         [*groups, {"params": backbone}], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -84,13 +87,8 @@ def finetune(
             images, labels = images.to(device), labels.to(device)
             with torch.no_grad():
                 dense = teacher_host(images, execution="masked")
-            assert dense.tokens is not None
             output = host(images, execution="masked", generator=generator)
-            # targets of 1 come first and have no stage
-            wanted = targets[len(targets) - len(active) :]
-            loss = spvit.loss(
-                output, labels, dense.logits, dense.tokens, wanted, weights or spvit.LossWeights()
-            )
+            loss = objective(output, labels, dense, [blocks.index(block) for block in active])
             if not torch.isfinite(loss):
                 raise ReproError(
                     f"the loss is {loss.item()} after {index} of {total} steps: "

@@ -1,7 +1,6 @@
 """One host for all token-pruning papers: a timm vision transformer with stages between its blocks.
 
-A *stage* scores the patches that are left, decides which of them stay, and says what becomes of the rest. The
-host runs the stages in two ways that agree: masked (nothing leaves; for training) and gathered (dropped
+The host runs its stages in two ways that agree: masked (nothing leaves; for training) and gathered (dropped
 tokens are gone; for inference). The class token is never pruned. The backbone is used as it is, never copied
 or patched.
 """
@@ -14,47 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import WrongUse
-from lib.vit.selectors import Candidates, Rule, Selector, gumbel_keep
-from lib.vit.tokens import IMAGE, PREFIX, Rows, TransformerBlock, gathered_block, masked_block, segment_mean
+from lib.vit.flows import Flow, GatheredFlow, MaskedFlow
+from lib.vit.selectors import Rule
+from lib.vit.stage import StageTrace, TokenStage
+from lib.vit.tokens import Rows, TransformerBlock
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
+__all__ = ["Output", "StageTrace", "TokenHost", "TokenStage", "blocks_of", "class_token_vit"]
+
 Execution = Literal["masked", "gathered"]
-
-
-class TokenStage(nn.Module):
-    """Scores, decides, packages.
-
-    Args:
-        selector: gives each token its probability of being worth keeping.
-        rule: turns probabilities into decisions at evaluation (training samples them).
-        package: whether the patches dropped here leave one package token behind: their mean, weighted by
-            their keep probability (soft pruning); otherwise they vanish (hard pruning).
-        sample: training draws decisions from the probabilities, so that gradients reach the selector;
-            otherwise the rule decides then too (for selectors with nothing to learn).
-    """
-
-    def __init__(self, selector: Selector, rule: Rule, *, package: bool, sample: bool = True) -> None:
-        super().__init__()
-        self.selector = selector
-        self.rule = rule
-        self.package = package
-        self.sample = sample
-
-    def decide(self, scores: Tensor, alive: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Decisions `(batch, patches)` on scores of that shape: sampled while training, else by the rule."""
-        if self.training and self.sample:
-            return gumbel_keep(scores, alive, generator)
-        return self.rule(scores, alive)
-
-
-@dataclass(frozen=True)
-class StageTrace:
-    """What a stage did: `scores` and decisions `keep`, `(batch, patches)`; a patch gone before has keep 0."""
-
-    scores: Tensor
-    keep: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,11 +55,12 @@ class TokenHost(nn.Module):
     Args:
         backbone: a timm `VisionTransformer` (DeiT, LV-ViT of lib.lab.backbones, the small ViT) that
             classifies by its class token.
-        stages: block index (0-based) -> the stage in front of that block. Without stages, and with stages
-            that drop nothing, the logits are those of the backbone, bit for bit.
+        stages: block index (0-based) -> the stage in front of that block, or inside it. Without stages, and
+            with stages that drop nothing, the logits are those of the backbone, bit for bit.
 
     Raises:
-        WrongUse: not such a backbone, or a stage in front of a block that does not exist.
+        WrongUse: not such a backbone, a stage at a block that does not exist, or a stage in front of the
+            first block that looks at the attention of a block before it.
     """
 
     def __init__(self, backbone: nn.Module, stages: Mapping[int, TokenStage]) -> None:
@@ -98,7 +68,11 @@ class TokenHost(nn.Module):
         self.backbone = class_token_vit(backbone)
         last = len(self.backbone.blocks) - 1
         if outside := [block for block in stages if not 0 <= block <= last]:
-            raise WrongUse(f"stages in front of blocks {outside}: this backbone has blocks 0 to {last}")
+            raise WrongUse(f"stages at blocks {outside}: this backbone has blocks 0 to {last}")
+        if 0 in stages and stages[0].looks and not stages[0].inside:
+            raise WrongUse(
+                "no block attends in front of block 0: put this stage inside it, or at a later block"
+            )
         self.stages = nn.ModuleDict({str(block): stages[block] for block in sorted(stages)})
         self.active = frozenset(stages)
 
@@ -118,7 +92,7 @@ class TokenHost(nn.Module):
         return [cast(TokenStage, stage) for stage in self.stages.values()]
 
     def activate(self, blocks: frozenset[int]) -> None:
-        """Use only the stages in front of `blocks`; the others let all tokens pass (progressive training)."""
+        """Use only the stages at `blocks`; the others let all tokens pass (progressive training)."""
         self.active = blocks
 
     def decide_by(self, rules: Sequence[Rule]) -> "TokenHost":
@@ -137,123 +111,50 @@ class TokenHost(nn.Module):
     ) -> Output:
         """Logits of `images (batch, channels, height, width)`.
 
-        In training mode decisions are sampled and execution must be masked. `eps` is that of masked
-        attention, for training; evaluation uses 0, which makes masked and gathered equal up to rounding.
+        In training mode, stages that sample their decisions must be executed masked; those that do not may
+        also be executed gathered, so that training too costs less. `eps` is that of masked attention, for
+        training; evaluation uses 0, which makes masked and gathered equal up to rounding.
         """
         b = self.backbone
         x = b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
+        prefix, small = b.num_prefix_tokens, eps if self.training else 0.0
         if execution == "masked":
-            return self._masked(x, generator, eps if self.training else 0.0)
-        if self.training:
+            masked = MaskedFlow(x, prefix, self.patches, small)
+            traces = self._run(masked, generator)
+            tokens = b.norm(masked.x)
+            visible = tokens if masked.policy is None else _dead_hidden(tokens, masked.policy, prefix)
+            return Output(b.forward_head(visible), traces, tokens)
+        if self.training and any(stage.sample for stage in self._in_use()):
             raise WrongUse(
-                "gathered execution cannot be trained through; use execution='masked', or host.eval()"
+                "sampled decisions cannot be trained through in gathered execution; "
+                "use execution='masked', or host.eval()"
             )
-        return self._gathered(x, generator)
+        gathered = GatheredFlow(x, prefix, self.patches, small)
+        traces = self._run(gathered, generator)
+        return Output(b.forward_head(b.norm(_padded(gathered.rows, prefix))), traces)
+
+    def _run(self, flow: Flow, generator: torch.Generator | None) -> list[StageTrace]:
+        """All blocks and stages, in order; what the stages did."""
+        traces = []
+        for index, block in enumerate(self.blocks):
+            stage, following = self._stage(index), self._stage(index + 1)
+            inside = stage is not None and stage.inside
+            if stage is not None and not inside:
+                traces.append(flow.stage(stage, generator))
+            if not inside and not (following is not None and following.looks and not following.inside):
+                flow.whole(block)
+                continue
+            flow.attention(block)
+            if stage is not None and inside:
+                traces.append(flow.stage(stage, generator))
+            flow.mlp(block)
+        return traces
+
+    def _in_use(self) -> list[TokenStage]:
+        return [cast(TokenStage, self.stages[str(block)]) for block in sorted(self.active)]
 
     def _stage(self, block: int) -> TokenStage | None:
         return cast(TokenStage, self.stages[str(block)]) if block in self.active else None
-
-    def _masked(self, x: Tensor, generator: torch.Generator | None, eps: float) -> Output:
-        prefix, patches = self.backbone.num_prefix_tokens, self.patches
-        policy: Tensor | None = None
-        traces = []
-        for index, block in enumerate(self.blocks):
-            if stage := self._stage(index):
-                x, policy, trace = _masked_stage(stage, x, policy, prefix, patches, generator)
-                traces.append(trace)
-            x = block(x) if policy is None else masked_block(block, x, policy, eps)
-        tokens = self.backbone.norm(x)
-        visible = tokens if policy is None else _dead_hidden(tokens, policy, prefix)
-        return Output(self.backbone.forward_head(visible), traces, tokens)
-
-    def _gathered(self, x: Tensor, generator: torch.Generator | None) -> Output:
-        prefix, patches, batch = self.backbone.num_prefix_tokens, self.patches, len(x)
-        rows = Rows.of(x, prefix)
-        traces = []
-        for index, block in enumerate(self.blocks):
-            if stage := self._stage(index):
-                rows, trace = _gathered_stage(stage, rows, batch, patches, generator)
-                traces.append(trace)
-            rows = gathered_block(block, rows)
-        return Output(self.backbone.forward_head(self.backbone.norm(_padded(rows, prefix))), traces)
-
-
-def _masked_stage(
-    stage: TokenStage,
-    x: Tensor,
-    policy: Tensor | None,
-    prefix: int,
-    patches: int,
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor | None, StageTrace]:
-    """Sequence and policy that go on after `stage`, and what it did; no policy yet means all tokens count."""
-    batch = len(x)
-    alive = x.new_ones(x.shape[:2]) if policy is None else policy
-    tokens, seen = x[:, prefix:], alive[:, prefix:]
-    length = tokens.shape[1]
-    position = torch.arange(length, device=x.device)
-    candidates = Candidates(
-        values=tokens.flatten(0, 1),
-        weight=seen.flatten(),
-        image=torch.arange(batch, device=x.device).repeat_interleave(length),
-        position=position.masked_fill(position >= patches, -1).repeat(batch),
-        images=batch,
-        patches=patches,
-        generator=generator,
-    )
-    scores = stage.selector(candidates).view(batch, length)[:, :patches]
-    before = seen[:, :patches]
-    keep = stage.decide(scores, before, generator)
-    trace = StageTrace(scores, keep)
-    dropped = before - keep
-    if not stage.training and not dropped.any():
-        return x, policy, trace
-
-    policy = torch.cat((alive[:, :prefix], keep, seen[:, patches:]), 1)
-    if stage.package:
-        image = torch.arange(batch, device=x.device).repeat_interleave(patches)
-        weight = (dropped * _package_weight(scores)).flatten()
-        packages = segment_mean(tokens[:, :patches].flatten(0, 1), weight, image, batch)
-        packaged = dropped.detach().amax(1, keepdim=True) > 0
-        x = torch.cat((x, packages[:, None]), 1)
-        policy = torch.cat((policy, packaged.to(policy)), 1)
-    return x, policy, trace
-
-
-def _gathered_stage(
-    stage: TokenStage, rows: Rows, batch: int, patches: int, generator: torch.Generator | None
-) -> tuple[Rows, StageTrace]:
-    """The rows that go on after `stage`, and what it did."""
-    free = (rows.kind != PREFIX).nonzero().squeeze(-1)
-    image, position, values = rows.image[free], rows.position[free], rows.values[free]
-    candidates = Candidates(values, torch.ones_like(values[:, 0]), image, position, batch, patches, generator)
-    scored = stage.selector(candidates)
-
-    # decisions are made on the full grid of patches, exactly as in masked execution
-    patch = rows.kind[free] == IMAGE
-    where = (image[patch], position[patch])
-    scores = scored.new_zeros(batch, patches).index_put(where, scored[patch])
-    alive = scored.new_zeros(batch, patches).index_put(where, scored.new_ones(len(where[0])))
-    keep = stage.decide(scores, alive, generator)
-    trace = StageTrace(scores, keep)
-    dropped = alive - keep
-    if not dropped.any():
-        return rows, trace
-
-    stays = torch.ones_like(rows.image, dtype=torch.bool)
-    stays[free[patch]] = keep[where] > 0
-    if stage.package:
-        packages = segment_mean(values[patch], (dropped * _package_weight(scores))[where], where[0], batch)
-        packaged = dropped.amax(1) > 0
-    else:
-        packages = values.new_zeros(batch, values.shape[1])
-        packaged = torch.zeros(batch, dtype=torch.bool, device=values.device)
-    return rows.kept(stays, packages, packaged), trace
-
-
-def _package_weight(scores: Tensor) -> Tensor:
-    """Weights of patches in their package: keep probabilities, never so small that their sum could vanish."""
-    return scores.clamp(min=1.0e-6)
 
 
 def _padded(rows: Rows, prefix: int) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from lib.vit.attention import AttentionView
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -14,7 +16,8 @@ class Candidates:
 
     `values (rows, dim)`; `weight (rows,)` is 1 for tokens that still count and 0 for those already dropped
     (masked execution keeps them in place); `image (rows,)` says whose they are, of `images`; `position
-    (rows,)` is the patch, of `patches`, or -1 for a package token.
+    (rows,)` is the patch, of `patches`, or -1 for a package token; `attention` is there for selectors that
+    say `needs_attention = True`.
     """
 
     values: Tensor
@@ -24,6 +27,7 @@ class Candidates:
     images: int
     patches: int
     generator: torch.Generator | None
+    attention: AttentionView | None = None
 
 
 class Selector(Protocol):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lib.errors import WrongUse
+from lib.vit.finetune import Objective
 from lib.vit.host import Output, TokenHost, TokenStage, blocks_of, class_token_vit
 from lib.vit.selectors import Candidates, Count, RandomSelector, Rule, Threshold
 from lib.vit.tokens import segment_mean
@@ -224,3 +225,17 @@ def loss(
     gap = (output.tokens[:, prefix : prefix + patches] - teacher_tokens[:, prefix:]).pow(2).mean(-1)
     total = total + weights.tokens * (gap * kept).sum() / kept.sum().clamp(min=1)
     return total + weights.ratio * ratio_loss(decisions, targets)
+
+
+def objective(targets: Sequence[float], weights: LossWeights | None = None) -> Objective:
+    """`loss` for `lib.vit.finetune`, asking the stages for `targets`, cumulative keep ratios in order.
+
+    Stages in use are the last ones: earlier targets belong to stages not yet in use, or are 1 and have none.
+    """
+
+    def of_batch(output: Output, labels: Tensor, dense: Output, in_use: Sequence[int]) -> Tensor:
+        assert dense.tokens is not None
+        wanted = targets[len(targets) - len(in_use) :]
+        return loss(output, labels, dense.logits, dense.tokens, wanted, weights or LossWeights())
+
+    return of_batch

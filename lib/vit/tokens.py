@@ -1,4 +1,4 @@
-"""Tokens of a batch whose images may keep different numbers of them, and attention over either form.
+"""Tokens of a batch whose images may keep different numbers of them.
 
 Two forms hold the same tokens. *Masked*: `(batch, length, dim)` with a policy that says which tokens still
 count; nothing leaves, gradients flow through the policy. *Gathered*: rows of the tokens that are left, image
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 if TYPE_CHECKING:
     from timm.layers import Attention
@@ -129,60 +128,3 @@ def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
     highest = values.masked_fill(absent, -torch.inf).amax(1)
     lowest = values.masked_fill(absent, torch.inf).amin(1)
     return float(torch.maximum(package - highest, lowest - package).clamp(min=0).max())
-
-
-def masked_attention(attention: "Attention", x: Tensor, policy: Tensor, eps: float) -> Tensor:
-    """Attention output `(batch, length, dim)` of `x`; tokens with `policy (batch, length)` 0 are not seen.
-
-    As in SPViT and DynamicViT, exp(S - max S) is multiplied by G, where G_ij is 1 for i = j and
-    policy_j elsewhere, and normalised with `eps` so that no row is empty. With eps = 0 the tokens that count
-    come out as if the others had been removed. Computed in float32.
-    """
-    batch, length, _ = x.shape
-    q, k, v = (
-        attention.qkv(x).reshape(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-    )
-    q, k = attention.q_norm(q), attention.k_norm(k)
-    scores = (q * attention.scale @ k.transpose(-2, -1)).float()
-    own = torch.eye(length, dtype=scores.dtype, device=x.device)
-    seen = policy[:, None, None, :] * (1 - own) + own
-    weights = (scores - scores.amax(-1, keepdim=True)).exp() * seen
-    weights = (weights + eps / length) / (weights.sum(-1, keepdim=True) + eps)
-    out = attention.attn_drop(weights.to(v.dtype)) @ v
-    return _project(attention, out.transpose(1, 2).reshape(batch, length, -1))
-
-
-def ragged_attention(attention: "Attention", x: Tensor, rows: Rows) -> Tensor:
-    """Attention output `(rows, dim)` of `x (rows, dim)`: each image attends to its own rows only.
-
-    The projections run once over all rows; the products of queries and keys run once per number of tokens
-    that occurs, on images of equal length.
-    """
-    q, k, v = attention.qkv(x).view(len(x), 3, attention.num_heads, -1).unbind(1)
-    q, k = attention.q_norm(q), attention.k_norm(k)
-    out = torch.empty_like(v)
-    for _, index in rows.groups:
-        group = F.scaled_dot_product_attention(
-            q[index].transpose(1, 2), k[index].transpose(1, 2), v[index].transpose(1, 2)
-        )
-        out[index] = group.transpose(1, 2)
-    return _project(attention, out.flatten(1))
-
-
-def _project(attention: "Attention", x: Tensor) -> Tensor:
-    return attention.proj_drop(attention.proj(attention.norm(x)))
-
-
-def masked_block(block: TransformerBlock, x: Tensor, policy: Tensor, eps: float) -> Tensor:
-    """A timm transformer block on `x (batch, length, dim)` under `policy (batch, length)`."""
-    x = x + block.drop_path1(block.ls1(masked_attention(block.attn, block.norm1(x), policy, eps)))
-    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-
-
-def gathered_block(block: TransformerBlock, rows: Rows) -> Rows:
-    """A timm transformer block on gathered tokens: timm's own forward where images form one dense batch."""
-    if rows.uniform:
-        return rows.with_values(block(rows.dense()))
-    x = rows.values
-    x = x + block.drop_path1(block.ls1(ragged_attention(block.attn, block.norm1(x), rows)))
-    return rows.with_values(x + block.drop_path2(block.ls2(block.mlp(block.norm2(x)))))

@@ -1,4 +1,4 @@
-"""The training of the committed weights: augmentation, learning rate, going on after a kill."""
+"""The training of the committed weights, going on after a kill."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from lib.errors import ReproError
 from lib.lab import pretrain
-from lib.lab.pretrain import Recipe, augment, rate, train
+from lib.lab.pretrain import Recipe, train
 from lib.samples import sample
 
 SHORT = Recipe(epochs=2, batch_size=16)
@@ -19,37 +19,6 @@ SHORT = Recipe(epochs=2, batch_size=16)
 def _no_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained networks are compared by their weights; scoring two thousand images would only take time."""
     monkeypatch.setattr(pretrain, "accuracy", lambda model, split: 0.0)
-
-
-def test_augmented_images_are_shifted_or_flipped_copies() -> None:
-    images = torch.zeros(200, 1, 6, 6)
-    images[:, :, 2, 1] = 1.0
-    moved = augment(images, torch.Generator().manual_seed(0), 2)
-    assert moved.shape == images.shape
-    places = {tuple(place.tolist()) for place in moved[:, 0].nonzero()[:, 1:]}
-    rows, columns = {row for row, _ in places}, {column for _, column in places}
-    assert rows == {0, 1, 2, 3, 4}
-    # column 1, or 4 when flipped, up to two pixels to either side
-    assert columns == {0, 1, 2, 3, 4, 5}
-
-
-def test_without_shift_an_image_is_itself_or_its_mirror() -> None:
-    images = torch.rand(50, 1, 4, 4)
-    moved = augment(images, torch.Generator().manual_seed(0), 0)
-    same = (moved == images).flatten(1).all(1)
-    mirrored = (moved == images.flip(-1)).flatten(1).all(1)
-    assert (same | mirrored).all()
-    assert 10 < same.sum() < 40
-
-
-def test_learning_rate_warms_up_and_falls_to_one_hundredth() -> None:
-    recipe = Recipe(epochs=3, learning_rate=1.0, warmup_epochs=1.0)
-    rates = [rate(recipe, step, 10) for step in range(31)]
-    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
-    assert rates[10] == pytest.approx(1.0)
-    assert rates[20] == pytest.approx(0.505)
-    assert rates[30] == pytest.approx(0.01)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
 
 
 @pytest.mark.usefixtures("_no_scoring")

@@ -39,7 +39,7 @@ def test_arm_is_trained_tested_and_repeatable(bench: Bench) -> None:
     arms = []
     for _ in range(2):
         host = spvit.prune_randomly(bench.copy(), (34, 24, 16))
-        arms.append(train_arm("random", host, bench, (0.7, 0.49, 0.343), RECIPE, seed=3))
+        arms.append(train_arm("random", host, bench, spvit.objective((0.7, 0.49, 0.343)), RECIPE, seed=3))
     first, second = arms
     assert first.accuracy == second.accuracy
     assert 0 <= first.accuracy <= 100

@@ -33,7 +33,7 @@ def trained(
     host: TokenHost, recipe: Recipe, seed: int = 0, targets: tuple[float, ...] = TARGETS
 ) -> list[Step]:
     teacher = network()
-    return list(finetune(host, teacher, split(), targets, recipe, seeded(seed)))
+    return list(finetune(host, teacher, split(), spvit.objective(targets), recipe, seeded(seed)))
 
 
 def snapshot(host: TokenHost) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def test_network_is_left_in_evaluation_mode_with_all_stages_in_use() -> None:
 def test_teacher_is_left_as_it_was() -> None:
     teacher = network()
     before = copy.deepcopy(teacher.state_dict())
-    list(finetune(made(), teacher, split(), TARGETS, Recipe(epochs=1, batch_size=20), seeded(0)))
+    list(finetune(made(), teacher, split(), spvit.objective(TARGETS), Recipe(1, batch_size=20), seeded(0)))
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
 
 
@@ -86,9 +86,8 @@ def test_all_stages_at_once_if_asked() -> None:
 def test_backbone_rests_at_first() -> None:
     host = made()
     before = snapshot(host)
-    steps = finetune(
-        host, network(), split(), TARGETS, Recipe(epochs=2, batch_size=8, progressive=False), seeded(0)
-    )
+    recipe = Recipe(epochs=2, batch_size=8, progressive=False)
+    steps = finetune(host, network(), split(), spvit.objective(TARGETS), recipe, seeded(0))
     next(steps)
     changed = {name for name, value in host.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {name for name in before if name.startswith("stages.")}
@@ -113,7 +112,8 @@ def test_stages_learn_their_targets() -> None:
     recipe = Recipe(8, batch_size=20, learning_rate=0.02, progressive=False, backbone_scale=0.0)
     weights = spvit.LossWeights(distillation=0.0, tokens=0.0, ratio=50.0)
     targets = (0.9, 0.5, 0.1)
-    steps = list(finetune(host, network(), split(), targets, recipe, seeded(0), weights=weights))
+    asking = spvit.objective(targets, weights)
+    steps = list(finetune(host, network(), split(), asking, recipe, seeded(0)))
 
     def error(step: Step) -> float:
         return sum(abs(kept - rho) for kept, rho in zip(step.kept, targets, strict=True))

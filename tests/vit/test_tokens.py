@@ -1,30 +1,16 @@
-"""Tokens in rows, their means, and attention that does not see dropped tokens."""
-
-from typing import TYPE_CHECKING
+"""Tokens in rows, and their means."""
 
 import pytest
 import torch
 
-from lib.vit.host import blocks_of
 from lib.vit.tokens import (
     IMAGE,
     PACKAGE,
     PREFIX,
     Rows,
-    masked_attention,
     outside_box,
-    ragged_attention,
     segment_mean,
 )
-from tests.vit.parts import network
-
-if TYPE_CHECKING:
-    from timm.layers import Attention
-
-
-@pytest.fixture(params=["small", "lv"])
-def attention(request: pytest.FixtureRequest) -> "Attention":
-    return blocks_of(network(request.param))[0].attn
 
 
 def test_segment_mean_by_hand() -> None:
@@ -93,51 +79,3 @@ def test_groups_gather_images_of_equal_length() -> None:
         (2, [[3, 4]]),
         (3, [[0, 1, 2], [5, 6, 7]]),
     ]
-
-
-def test_masked_attention_with_all_tokens_is_attention(attention: "Attention") -> None:
-    x = torch.randn(2, 9, attention.qkv.in_features, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(masked_attention(attention, x, torch.ones(2, 9), 0.0), attention(x))
-
-
-def test_masked_attention_is_attention_on_the_shortened_sequence(attention: "Attention") -> None:
-    x = torch.randn(1, 9, attention.qkv.in_features, generator=torch.Generator().manual_seed(0))
-    policy = torch.tensor([[1.0, 1, 0, 1, 0, 0, 1, 1, 1]])
-    kept = policy[0] > 0
-    with torch.inference_mode():
-        masked = masked_attention(attention, x, policy, 0.0)[:, kept]
-        torch.testing.assert_close(masked, attention(x[:, kept]), rtol=1e-4, atol=1e-5)
-
-
-def test_dropped_rows_do_not_influence_kept_rows(attention: "Attention") -> None:
-    x = torch.randn(1, 9, attention.qkv.in_features, generator=torch.Generator().manual_seed(0))
-    policy = torch.tensor([[1.0, 1, 0, 1, 0, 0, 1, 1, 1]])
-    kept = policy[0] > 0
-    other = torch.where(kept[None, :, None], x, torch.full_like(x, 3.0))
-    with torch.inference_mode():
-        before = masked_attention(attention, x, policy, 0.0)
-        after = masked_attention(attention, other, policy, 0.0)
-    torch.testing.assert_close(after[:, kept], before[:, kept], rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(after[:, ~kept], before[:, ~kept])
-
-
-def test_eps_spreads_a_little_weight_over_dropped_tokens(attention: "Attention") -> None:
-    x = torch.randn(1, 9, attention.qkv.in_features, generator=torch.Generator().manual_seed(0))
-    policy = torch.tensor([[1.0, 1, 0, 1, 0, 0, 1, 1, 1]])
-    with torch.inference_mode():
-        none, some = (masked_attention(attention, x, policy, eps) for eps in (0.0, 0.1))
-        small = masked_attention(attention, x, policy, 1.0e-6)
-    assert not torch.allclose(none, some)
-    torch.testing.assert_close(small, none, rtol=1e-3, atol=1e-4)
-
-
-def test_ragged_attention_is_attention_image_by_image(attention: "Attention") -> None:
-    x = torch.randn(3, 4, attention.qkv.in_features, generator=torch.Generator().manual_seed(0))
-    keep = torch.tensor([True] * 5 + [False] * 2 + [True] * 4 + [False])
-    rows = Rows.of(x, 1).kept(keep, x.new_zeros(3, x.shape[2]), torch.zeros(3, dtype=torch.bool))
-    assert rows.lengths == (4, 2, 3)
-    with torch.inference_mode():
-        together = ragged_attention(attention, rows.values, rows)
-        alone = torch.cat([attention(part[None])[0] for part in rows.values.split(list(rows.lengths))])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
