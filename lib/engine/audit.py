@@ -107,7 +107,7 @@ def audit(
     run_missing: bool = True,
     *,
     overrides: Mapping[str, str] | None = None,
-    record: bool = False,
+    record: str = "",
     write_site: bool = True,
     jobs: int = 1,
     limits: "Limits | None" = None,
@@ -119,7 +119,7 @@ def audit(
     A claim that `profile` cannot settle is judged on current runs of another profile that the store has.
     `overrides` are parameters, by name, for the papers whose notebook has them; a folder of data goes only
     to profiles that read one. `on_plan` gets the plan, with the reason of each run, before anything starts.
-    `record` writes the runs of `profile` to the evidence folder, `write_site` renews the pages under
+    `record` names the evidence that the runs of `profile` are kept as, `write_site` renews the pages under
     ``site/``. Raises WrongUse before anything starts, and what `run_all` raises.
     """
     from lib.engine.batch import run_all
@@ -146,7 +146,7 @@ def audit(
     for slug, card in cards.items():
         found = _found(store, [plan for plan in [*planned, *others] if plan.slug == slug])
         if record:
-            written.append(record_evidence(project, slug, profile, found[profile].values()))
+            written.append(record_evidence(project, slug, profile, found[profile].values(), record))
         paper = _judge_paper(project, card, profile, found, read_evidence(project, slug), run_missing)
         _keep(project, paper)
         papers.append(paper)

@@ -4,7 +4,8 @@ A file keeps the runs of one profile with the commit, the machine and the time, 
 that the reader does not have can be judged again, apart from what was just run.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lib.engine.claims import ProfileName
+from lib.engine.parameters import DATA_ROOT
 from lib.engine.store import PROVENANCE, Run, write_json
 from lib.engine.verdicts import Observations
 from lib.errors import ReproError, WrongUse
@@ -19,6 +21,7 @@ from lib.project import Project
 
 _SHARED = ("machine", "packages", "git", "python")
 """Entries of a run's provenance that are kept once a file."""
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 class _Strict(BaseModel):
@@ -70,13 +73,21 @@ def read_evidence(project: Project, slug: str) -> dict[str, Evidence]:
     return {path.name: _read(path, slug) for path in sorted((project.evidence / slug).glob("*.json"))}
 
 
-def record_evidence(project: Project, slug: str, profile: str, runs: Iterable[Run | None]) -> Path:
-    """Writes the good runs of `profile` as ``<profile>.json``, replacing an older one, and returns the file.
+def check_evidence_name(name: str) -> None:
+    """Raises WrongUse unless `name` can be that of a file of evidence."""
+    if not _NAME.fullmatch(name):
+        raise WrongUse(f"evidence cannot be called {name!r}: use small letters, digits, '-' and '_'")
 
-    Raises ReproError when there is nothing good to record.
+
+def record_evidence(project: Project, slug: str, profile: str, runs: Iterable[Run | None], name: str) -> Path:
+    """Writes the good runs of `profile` as ``<name>.json``, replacing an older one, and returns the file.
+
+    Where data lay on the machine is not kept: their hash is. Raises ReproError when there is nothing good to
+    record, WrongUse for a bad name.
     """
     import json
 
+    check_evidence_name(name)
     good = [run for run in runs if run is not None and run.state in ("ok", "incomplete")]
     if not good:
         remedy = f"`./repro audit {slug} --profile {profile}` makes one"
@@ -93,20 +104,30 @@ def record_evidence(project: Project, slug: str, profile: str, runs: Iterable[Ru
         "runs": [
             {
                 "seed": run.seed,
-                "parameters": run.parameters,
+                "parameters": _without_folder(run.parameters),
                 "metrics": [
                     {"name": metric.name, "value": metric.value, "unit": metric.unit}
                     for metric in run.metrics.values()
                 ],
-                "provenance": {name: value for name, value in provenance.items() if name not in _SHARED},
+                "provenance": {
+                    name: value
+                    for name, value in provenance.items()
+                    if name not in (*_SHARED, "parameters", "seed", "slug", "profile")
+                },
             }
             for run, provenance in zip(good, provenances, strict=True)
         ],
     }
-    path = project.evidence / slug / f"{profile}.json"
+    path = project.evidence / slug / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, Evidence.model_validate(entry).model_dump())
     return path
+
+
+def _without_folder(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """`parameters` with a word in place of the user's folder of data, if there is one."""
+    folder = {DATA_ROOT: "FOLDER"} if parameters.get(DATA_ROOT) else {}
+    return {**parameters, **folder}
 
 
 def _read(path: Path, slug: str) -> Evidence:

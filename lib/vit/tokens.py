@@ -83,15 +83,28 @@ class Rows:
         `packages` is `(batch, dim)`.
         """
         owners = packaged.nonzero().squeeze(-1)
-        image = torch.cat((self.image[keep], owners))
-        order = image.argsort(stable=True)
-        new = torch.full_like(owners, PACKAGE)
+        image = self.image[keep]
+        count = (image[None] == torch.arange(len(packaged), device=image.device)[:, None]).sum(1)
+        earlier = packaged.long().cumsum(0) - packaged.long()
+        # each row moves behind the packages of earlier images, each package behind the rows of its own image
+        place = torch.cat(
+            (
+                torch.arange(len(image), device=image.device) + earlier[image],
+                (count.cumsum(0) + earlier)[owners],
+            )
+        )
+
+        def merged(rows: Tensor, new: Tensor) -> Tensor:
+            together = torch.cat((rows[keep], new))
+            return torch.empty_like(together).index_copy(0, place, together)
+
+        nowhere, package = torch.full_like(owners, -1), torch.full_like(owners, PACKAGE)
         return Rows(
-            values=torch.cat((self.values[keep], packages[owners]))[order],
-            image=image[order],
-            kind=torch.cat((self.kind[keep], new))[order],
-            position=torch.cat((self.position[keep], torch.full_like(owners, -1)))[order],
-            lengths=tuple(torch.bincount(image, minlength=len(self.lengths)).tolist()),
+            values=merged(self.values, packages[owners]),
+            image=merged(self.image, owners),
+            kind=merged(self.kind, package),
+            position=merged(self.position, nowhere),
+            lengths=tuple((count + packaged).tolist()),
         )
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lib.engine import batch
 from lib.engine.audit import FORMAT, as_json, audit, command_for, last_verdicts, read_audit
 from lib.engine.batch import PlannedRun, plan_runs
 from lib.engine.cards import load_card
+from lib.engine.evidence import read_evidence, record_evidence
 from lib.engine.store import Run
 from lib.engine.verdicts import State
 from lib.errors import ReproError, WrongUse
@@ -134,7 +136,7 @@ def test_a_run_that_never_came_to_be_is_told(project: Project, monkeypatch: pyte
 
 def test_recorded_evidence_is_judged_apart(project: Project) -> None:
     publish_profile(project, "small")
-    audit(project, ["toy"], "small", run_missing=False, write_site=False, record=True)
+    audit(project, ["toy"], "small", run_missing=False, write_site=False, record="small")
     for run in project.runs.glob("toy/*"):
         run.rename(project.root / f"gone-{run.name}")
     paper = audit(project, ["toy"], run_missing=False, write_site=False).papers[0]
@@ -145,16 +147,29 @@ def test_recorded_evidence_is_judged_apart(project: Project) -> None:
 
 def test_evidence_keeps_what_made_it(project: Project) -> None:
     publish_profile(project, "smoke")
-    (path,) = audit(project, ["toy"], run_missing=False, write_site=False, record=True).evidence_written
+    (path,) = audit(project, ["toy"], run_missing=False, write_site=False, record="smoke").evidence_written
     entry = json.loads(path.read_text(encoding="utf-8"))
     assert path == project.evidence / "toy" / "smoke.json"
     assert (entry["commit"], entry["machine"]["processor"]) == ("c0ffee", "A Processor")
     assert {"name": "kept", "value": 70.0, "unit": "percent"} in entry["runs"][0]["metrics"]
 
 
+def test_evidence_can_be_named_and_names_no_folder(project: Project) -> None:
+    runs = [
+        replace(run, parameters={**run.parameters, "data_root": "/home/somebody/data"})
+        for run in publish_profile(project, "small")
+    ]
+    audit(project, ["toy"], "small", run_missing=False, write_site=False, record="small")
+    path = record_evidence(project, "toy", "small", runs, "small-other")
+    assert sorted(read_evidence(project, "toy")) == ["small-other.json", "small.json"]
+    assert "somebody" not in path.read_text(encoding="utf-8")
+    with pytest.raises(WrongUse, match="evidence cannot be called"):
+        audit(project, ["toy"], "small", run_missing=False, write_site=False, record="../small")
+
+
 def test_nothing_to_record_is_an_error(project: Project) -> None:
     with pytest.raises(ReproError, match="no finished run of profile smoke to record"):
-        audit(project, ["toy"], run_missing=False, write_site=False, record=True)
+        audit(project, ["toy"], run_missing=False, write_site=False, record="smoke")
 
 
 def test_torn_evidence_is_refused_by_name_before_anything_runs(project: Project) -> None:
@@ -167,13 +182,13 @@ def test_torn_evidence_is_refused_by_name_before_anything_runs(project: Project)
 
 def test_the_kept_verdicts_can_be_read_back(project: Project) -> None:
     publish_profile(project, "small")
-    paper = audit(project, ["toy"], "small", run_missing=False, write_site=False, record=True).papers[0]
+    paper = audit(project, ["toy"], "small", run_missing=False, write_site=False, record="small").papers[0]
     assert read_audit(project, "toy") == paper
 
 
 def test_the_kept_json_has_the_documented_shape(project: Project) -> None:
     publish_profile(project, "smoke")
-    paper = audit(project, ["toy"], run_missing=False, write_site=False, record=True).papers[0]
+    paper = audit(project, ["toy"], run_missing=False, write_site=False, record="smoke").papers[0]
     kept = json.loads((project.runs / "verdicts" / "toy.json").read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(as_json(paper)))
     assert kept["format"] == FORMAT

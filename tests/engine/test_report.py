@@ -76,7 +76,7 @@ def audited(project: Project) -> Project:
     for plan in plan_runs(project, ["toy"], "small", {}):
         metrics = toy_metrics(plan.seed)
         publish(project, plan, metrics, notebook=EXECUTED, figures=("cost_by_ratio",))
-    audit(project, ["toy"], "small", run_missing=False, record=True)
+    audit(project, ["toy"], "small", run_missing=False, record="small")
     return project
 
 

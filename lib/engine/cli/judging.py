@@ -60,6 +60,14 @@ def audit_papers(
     record: Annotated[
         bool, typer.Option("--record", help="Keep the runs as evidence in data/evidence.")
     ] = False,
+    record_as: Annotated[
+        str,
+        typer.Option(
+            "--record-as",
+            metavar="NAME",
+            help="Keep the runs as evidence of this name, such as small-cifar10; the profile's without it.",
+        ),
+    ] = "",
     jobs: Jobs = 1,
     timeout: Timeout = None,
     memory: MemoryLimit = None,
@@ -71,6 +79,7 @@ def audit_papers(
     of measured quantities, which need the seeds of `--profile small`.
     """
     from lib.engine import audit
+    from lib.engine.evidence import check_evidence_name
     from lib.engine.parameters import check_profile
 
     project, problems = context.obj, Problems()
@@ -78,6 +87,8 @@ def audit_papers(
     overrides = parse_assignments(assignments, problems)
     with problems.noted():
         check_profile(profile)
+    with problems.noted():
+        check_evidence_name(record_as or profile)
     with problems.noted():
         chosen = check_slugs(project, slugs or (), all_if_none=True)
     problems.check()
@@ -98,7 +109,7 @@ def audit_papers(
             profile,
             run_missing=not no_run,
             overrides=overrides,
-            record=record,
+            record=record_as or (profile if record else ""),
             jobs=jobs,
             limits=limits(jobs, timeout, memory),
             on_plan=tell,
