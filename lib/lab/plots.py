@@ -5,9 +5,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import Tensor
 
 COLOURS = ("#3b6fb6", "#d1843c", "#5c9e5f", "#a95aa1", "#7f7f7f")
 
@@ -20,19 +22,29 @@ def plain(axes: Axes, *, x: str, y: str, title: str = "") -> Axes:
     return axes
 
 
+def viewable(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> NDArray[Any]:
+    """Normalised `images (n, channels, height, width)` as they look: grey `(n, height, width)`, or colour.
+
+    Colours are the last dimension. `mean` and `std`, per channel, are those of the normalisation.
+    """
+    scale, shift = (torch.tensor(values)[:, None, None] for values in (std, mean))
+    pixels = (images.detach().cpu() * scale + shift).clamp(0, 1).permute(0, 2, 3, 1)
+    return pixels.squeeze(-1).numpy()
+
+
 def kept_patches(
     images: NDArray[Any], keeps: Sequence[NDArray[Any]], grid: tuple[int, int], *, titles: Sequence[str]
 ) -> Figure:
     """A row per image: the image, then what each stage left of it; dropped patches are dimmed and tinted.
 
-    `images (n, height, width)` in [0, 1]; each of `keeps` is `(n, patches)` with 1 for kept; `grid` is rows
-    by columns.
+    `images` in [0, 1] are grey `(n, height, width)` or colour `(n, height, width, 3)`, see `viewable`; each
+    of `keeps` is `(n, patches)` with 1 for kept; `grid` is rows by columns.
     """
     count, columns = len(images), 1 + len(keeps)
     figure, axes = plt.subplots(count, columns, figsize=(1.5 * columns, 1.5 * count), squeeze=False)
     patch = (images.shape[1] // grid[0], images.shape[2] // grid[1])
     for row in range(count):
-        picture = numpy.repeat(images[row][..., None], 3, -1)
+        picture = images[row] if images.ndim == 4 else numpy.repeat(images[row][..., None], 3, -1)
         for column in range(columns):
             shown = picture
             if column:

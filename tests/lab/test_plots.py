@@ -6,6 +6,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy
 import pytest
+import torch
 
 from lib.lab import plots
 
@@ -69,3 +70,16 @@ def test_kept_patches_are_shown_as_they_are_and_dropped_ones_are_not() -> None:
     untouched = figure.axes[3].images[0].get_array()
     assert untouched is not None
     assert numpy.asarray(untouched == 0.5).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_normalised_images_become_viewable_again(channels: int) -> None:
+    pixels = torch.rand(2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.2, 0.4, 0.6)[:channels], (0.5, 0.25, 0.3)[:channels]
+    normalised = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    seen = plots.viewable(normalised, mean, std)
+    assert seen.shape == ((2, 8, 8) if channels == 1 else (2, 8, 8, 3))
+    expected = pixels[:, 0] if channels == 1 else pixels.permute(0, 2, 3, 1)
+    torch.testing.assert_close(torch.from_numpy(seen), expected)
+    figure = plots.kept_patches(seen, [numpy.ones((2, 4))], (2, 2), titles=("image", "stage 1"))
+    assert len(figure.axes) == 4
