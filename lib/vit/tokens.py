@@ -125,10 +125,16 @@ def segment_mean(values: Tensor, weight: Tensor, image: Tensor, images: int) -> 
     An image whose weights are all zero gets zeros.
     """
     weight = weight.view(-1, *([1] * (values.dim() - 1)))
-    total = values.new_zeros(images, *values.shape[1:]).index_add(0, image, values * weight)
-    mass = values.new_zeros(images, *weight.shape[1:]).index_add(0, image, weight)
+    total = _segment_sum(values * weight, image, images)
+    mass = _segment_sum(weight, image, images)
     # a mass of 1 where there is none: dividing by almost nothing would make gradients overflow
     return total / torch.where(mass > 0, mass, torch.ones_like(mass))
+
+
+def _segment_sum(values: Tensor, image: Tensor, images: int) -> Tensor:
+    """Each image's sum of its rows. Not `index_add`: that loses repeated rows on its way to ONNX."""
+    owner = image.view(-1, *([1] * (values.dim() - 1))).expand_as(values)
+    return values.new_zeros(images, *values.shape[1:]).scatter_add(0, owner, values)
 
 
 def outside_box(package: Tensor, values: Tensor, weight: Tensor) -> float:
