@@ -46,7 +46,8 @@ def test_state_of_another_recipe_is_not_continued(tmp_path: Path) -> None:
         train(Recipe(epochs=1, batch_size=20, seed=1), tmp_path, limit=20)
 
 
-def test_committed_weights_were_made_by_the_default_recipe() -> None:
-    with safe_open(sample("vit_fashion"), framework="pt") as file:
+@pytest.mark.parametrize(("name", "recipe"), [("vit_fashion", Recipe()), ("vit_cifar10", Recipe(epochs=12))])
+def test_committed_weights_were_made_by_the_recipe_that_is_stated(name: str, recipe: Recipe) -> None:
+    with safe_open(sample(name), framework="pt") as file:
         facts = file.metadata()
-    assert Recipe(**json.loads(facts["recipe"])) == Recipe()
+    assert Recipe(**json.loads(facts["recipe"])) == recipe
