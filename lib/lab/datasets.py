@@ -17,6 +17,7 @@ from torch import Tensor
 from lib.catalogue import DataSet, find
 from lib.errors import WrongUse
 from lib.lab.cifar import SIDE, open_cifar10
+from lib.lab.fine_grained import READERS, ListedImages, open_fine_grained
 from lib.lab.image_folders import ClassFolders, find_split
 from lib.lab.image_splits import FolderSplit, ImageSplit, MemorySplit, SplitFacts, Transform
 from lib.lab.torchvision_ops import prepare_torchvision
@@ -130,8 +131,12 @@ def _load_folders(
     limit: int | None,
     classes: Sequence[str] | None,
 ) -> ImageSplit:
-    path = find_split(data_root, split, entry.name)
-    source = ClassFolders(path, imagenet_classes() if entry.name == "imagenet" else ())
+    source: ClassFolders | ListedImages
+    if entry.name in READERS:
+        source = open_fine_grained(entry.name, split, data_root)
+    else:
+        path = find_split(data_root, split, entry.name)
+        source = ClassFolders(path, imagenet_classes() if entry.name == "imagenet" else ())
     wanted = check_classes(entry.name, source.classes, classes)
     chosen, kept = choose(source.labels, source.classes, wanted, limit)
     facts = _facts(entry, split, wanted, source.sha256, image_size)

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lib.catalogue import Tier
 from lib.errors import ReproError
+from lib.lab.fine_grained import ListedImages
 from lib.lab.image_folders import ClassFolders
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -162,10 +163,15 @@ class MemorySplit(ImageSplit):
 
 
 class FolderSplit(ImageSplit):
-    """Images read from class folders or a tar file when asked for; `transform` makes the tensor."""
+    """Images read from class folders, a tar file or a list when asked for; `transform` makes the tensor."""
 
     def __init__(
-        self, facts: SplitFacts, source: ClassFolders, chosen: Tensor, labels: Tensor, transform: Transform
+        self,
+        facts: SplitFacts,
+        source: ClassFolders | ListedImages,
+        chosen: Tensor,
+        labels: Tensor,
+        transform: Transform,
     ) -> None:
         super().__init__(facts, labels)
         self._source = source
