@@ -231,6 +231,17 @@ def test_environment_of_the_users_own_is_kept(checkout: Checkout) -> None:
     assert (len(checkout.calls), mine.exists()) == (4, True)
 
 
+def test_environment_behind_a_link_is_not_emptied(checkout: Checkout, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "precious").touch()
+    (checkout.root / ".venv").symlink_to(elsewhere)
+    answer = checkout.launch()
+    assert answer.returncode == 1
+    assert "symbolic link" in answer.stderr
+    assert (elsewhere / "precious").exists()
+
+
 def test_two_launchers_install_once(checkout: Checkout) -> None:
     first = checkout.start(FAKE_SECONDS="0.5")
     wait_for(lambda: checkout.calls)
