@@ -24,7 +24,8 @@ DEITS = {"deit_t": "deit_tiny", "deit_s": "deit_small", "deit_b": "deit_base"}
 TOKENS = 197
 KEPT = (88, 45, 32)
 """Tokens behind each of the three selectors, reported for DeiT-T."""
-BLOCKS_A_STAGE = 3
+DEPTH = 12
+"""Blocks of a DeiT; the selectors stand in front of the second, third and last quarter of them."""
 GRID = replace(FINE, rows=(64, 128, 197, 256), depths=(1, 4, 16), widths=(1, 4, 16))
 """All arrays, but fewer buffers: they hardly matter here, and six networks are searched for."""
 
@@ -60,22 +61,22 @@ def at_clock(device: Device, mhz: float) -> Device:
     return device.model_copy(update={"clock": clock})
 
 
-def pruned(workload: Workload) -> Workload:
-    """A twelve-block DeiT that keeps HeatViT's tokens."""
+def pruned(workload: Workload, depth: int = DEPTH) -> Workload:
+    """A DeiT, or an LV-ViT of `depth` blocks, that keeps HeatViT's tokens; selectors at its quarters."""
     counts = (TOKENS, *KEPT)
     return with_tokens(
-        workload, TOKENS, {f"blocks.{block}": counts[block // BLOCKS_A_STAGE] for block in range(12)}
+        workload, TOKENS, {f"blocks.{block}": counts[len(counts) * block // depth] for block in range(depth)}
     )
 
 
-def rebuild(deit: Workload, device: Device) -> HeatVit:
-    """The four estimates of a DeiT traced at 197 tokens."""
-    wide, narrow = deit.at_bits(16), deit.at_bits(8)
+def rebuild(network: Workload, device: Device, depth: int = DEPTH) -> HeatVit:
+    """The four estimates of a network of `depth` blocks traced at 197 tokens."""
+    wide, narrow = network.at_bits(16), network.at_bits(8)
     engine_16 = best_design(wide, device, bits=16, grid=GRID)
-    engine_8 = best_design(pruned(narrow), device, bits=8, packing=True, grid=GRID)
+    engine_8 = best_design(pruned(narrow, depth), device, bits=8, packing=True, grid=GRID)
     return HeatVit(
         estimate(wide, device, design=engine_16),
         estimate(narrow, device, design=engine_8),
-        estimate(pruned(wide), device, design=engine_16),
-        estimate(pruned(narrow), device, design=engine_8),
+        estimate(pruned(wide, depth), device, design=engine_16),
+        estimate(pruned(narrow, depth), device, design=engine_8),
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hw_models import Workload, trace
-from lib.vit.host import class_token_vit
+from hw_models import Workload, trace, with_tokens
+from lib.vit.host import TokenHost, class_token_vit
 from lib.vit.spvit import STAGES_OF_DEIT, kept_patches, prune
 
 
@@ -39,9 +39,18 @@ def cost(
     blocks: Sequence[int] = STAGES_OF_DEIT,
 ) -> Cost:
     """Cost of `backbone` on one image of `image_size` pixels under SPViT stages of keep ratios `targets`."""
-    channels = next(module.in_channels for module in backbone.modules() if isinstance(module, nn.Conv2d))
-    image = torch.zeros(1, channels, image_size, image_size)
-    dense = trace(backbone, image).macs
     counts = kept_patches(targets, class_token_vit(backbone).patch_embed.num_patches)
-    host = prune(backbone, targets, blocks=blocks, counts=counts).eval()
-    return Cost(dense, *split(trace(host, image)))
+    return host_cost(prune(backbone, targets, blocks=blocks, counts=counts), image_size)
+
+
+def host_cost(host: TokenHost, image_size: int = 224) -> Cost:
+    """Cost of `host` on one image of `image_size` pixels, beside that of its backbone alone."""
+    channels = next(module.in_channels for module in host.modules() if isinstance(module, nn.Conv2d))
+    image = torch.zeros(1, channels, image_size, image_size)
+    return Cost(trace(host.backbone, image).macs, *split(trace(host.eval(), image)))
+
+
+def block_macs(network: Workload, full: int, tokens: int, block: str = "blocks.0") -> int:
+    """Multiply-accumulates of one block of `network`, traced at `full` tokens, on `tokens` of them."""
+    changed = with_tokens(network, full, {block: tokens})
+    return sum(layer.macs for layer in changed.layers if layer.name.startswith(block + "."))

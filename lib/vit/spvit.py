@@ -5,7 +5,7 @@ probabilities of head i; A the head attention; T the fused probabilities; D_k th
 its target, relative to all patches; P the package token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -23,8 +23,8 @@ STAGES_OF_DEIT = (3, 6, 9)
 """Blocks (0-based) in front of which the released code puts its selectors on twelve-block networks."""
 
 
-def _embed(d: int) -> nn.Module:
-    return nn.Sequential(nn.LayerNorm(d), nn.Linear(d, d), nn.GELU())
+def _embed(d: int, embedding: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(d), nn.Linear(d, embedding), nn.GELU())
 
 
 def _classify(d: int, prior: float) -> nn.Module:
@@ -45,6 +45,8 @@ class AttentionSelector(nn.Module):
         share_heads: one pair of networks for all heads, as the released code does (and its logged parameter
             counts show); the paper's text implies one pair per head.
         head_attention: weigh the heads; otherwise they count alike.
+        one_embedding: one embedding of half the width both stays local and is averaged (HeatViT); otherwise
+            the halves of one of full width do.
         prior: keep probability before any training, in (0, 1). At one half, as networks start by themselves,
             the first stages of a short training would drop far more than they are asked to.
 
@@ -59,6 +61,7 @@ class AttentionSelector(nn.Module):
         *,
         share_heads: bool = True,
         head_attention: bool = True,
+        one_embedding: bool = False,
         prior: float = 0.5,
     ) -> None:
         super().__init__()
@@ -66,8 +69,11 @@ class AttentionSelector(nn.Module):
             raise WrongUse(f"the selector needs a head width that is a multiple of 4; got {dim}/{heads}")
         self.heads, self.width = heads, dim // heads
         copies = 1 if share_heads else heads
-        self.embed = nn.ModuleList(_embed(self.width) for _ in range(copies))
+        self.one_embedding = one_embedding
+        embedding = self.width // 2 if one_embedding else self.width
+        self.embed = nn.ModuleList(_embed(self.width, embedding) for _ in range(copies))
         self.classify = nn.ModuleList(_classify(self.width, prior) for _ in range(copies))
+        self.softmax = nn.Softmax(dim=-1)  # a module, so that hardware's may take its place
         hidden = max(1, heads // 2)
         self.head_attention = (
             nn.Sequential(nn.Linear(heads, hidden), nn.GELU(), nn.Linear(hidden, heads), nn.Sigmoid())
@@ -85,13 +91,19 @@ class AttentionSelector(nn.Module):
         """Keep probability T[keep] of every candidate, `(rows,)`."""
         c = candidates
         x = c.values.view(len(c.values), self.heads, self.width)
-        local, shared = self._per_head(self.embed, x).chunk(2, dim=-1)
+        embedding = self._per_head(self.embed, x)
+        local, shared = (embedding, embedding) if self.one_embedding else embedding.chunk(2, dim=-1)
         average = segment_mean(shared, c.weight, c.image, c.images)[c.image]
-        t = self._per_head(self.classify, torch.cat((local, average), -1)).softmax(-1)
+        t = self.softmax(self._per_head(self.classify, torch.cat((local, average), -1)))
         if self.head_attention is None:
             return t[..., 0].mean(1)
-        a = self.head_attention(x.mean(-1))
+        a = self.weigh(x)
         return (a * t[..., 0]).sum(1) / a.sum(1)
+
+    def weigh(self, x: Tensor) -> Tensor:
+        """Head attention A `(rows, heads)` of `x (rows, heads, width)`, positive."""
+        assert self.head_attention is not None
+        return self.head_attention(x.mean(-1))
 
 
 def geometric_targets(keep_ratio: float, stages: int) -> tuple[float, ...]:
@@ -136,6 +148,33 @@ def prune(
     Raises:
         WrongUse: targets and blocks differ in number, or targets out of (0, 1] or increasing.
     """
+    vit = class_token_vit(backbone)
+
+    def selector(prior: float) -> nn.Module:
+        return AttentionSelector(
+            vit.embed_dim,
+            blocks_of(vit)[0].attn.num_heads,
+            share_heads=share_heads,
+            head_attention=head_attention,
+            prior=prior,
+        )
+
+    return with_selectors(vit, targets, selector, blocks=blocks, soft=soft, counts=counts)
+
+
+def with_selectors(
+    backbone: nn.Module,
+    targets: Sequence[float],
+    selector: Callable[[float], nn.Module],
+    *,
+    blocks: Sequence[int],
+    soft: bool,
+    counts: Sequence[int] | None,
+) -> TokenHost:
+    """`prune` with any learned selector: `selector` makes one from its keep probability before training.
+
+    Raises as `prune` does.
+    """
     if len(targets) != len(blocks):
         raise WrongUse(f"{len(targets)} keep ratios for {len(blocks)} blocks; give one per block")
     if any(not 0 < rho <= 1 for rho in targets) or any(a < b for a, b in pairwise(targets)):
@@ -143,20 +182,12 @@ def prune(
             f"keep ratios {list(targets)} must lie in (0, 1] and never increase: they are cumulative"
         )
     rules: list[Rule] = [Threshold()] * len(blocks) if counts is None else [Count(count) for count in counts]
-    vit = class_token_vit(backbone)
     stages = {}
     before = 1.0
     for block, rho, rule in zip(blocks, targets, rules, strict=True):
         if rho < 1:
-            selector = AttentionSelector(
-                vit.embed_dim,
-                blocks_of(vit)[0].attn.num_heads,
-                share_heads=share_heads,
-                head_attention=head_attention,
-                prior=min(rho / before, 0.99),
-            )
+            stages[block] = TokenStage(selector(min(rho / before, 0.99)), rule, package=soft)
             before = rho
-            stages[block] = TokenStage(selector, rule, package=soft)
     return TokenHost(backbone, stages)
 
 

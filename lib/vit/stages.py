@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import nn
 
-from hw_models import compare, load_device, trace
+from hw_models import Device, Workload, best_design, compare, estimate, load_device, trace, with_tokens
 from lib.errors import WrongUse
 from lib.lab.measure import latencies
 
@@ -35,6 +35,10 @@ class LatencyTable:
     def block(self, ratio: float) -> float:
         """Milliseconds of a block that holds `ratio` of the patches, interpolated linearly."""
         return float(numpy.interp(ratio, self.ratios[::-1], self.block_ms[::-1]))
+
+    def excess(self, work: Sequence[float]) -> list[float]:
+        """How far the latencies lie above `work`, both relative to their first entry, at every keep ratio."""
+        return [ms / self.block_ms[0] - w / work[0] for ms, w in zip(self.block_ms, work, strict=True)]
 
     def network(self, stages: Mapping[int, float], blocks: int) -> float:
         """Milliseconds of `blocks` blocks under `stages`: block -> cumulative keep ratio from there on."""
@@ -62,6 +66,24 @@ def latency_tables(
         modelled = compare(work, load_device(name), bits=16)
         tables[name] = LatencyTable(name, tuple(ratios), tuple(each.latency_ms for each in modelled))
     return tables
+
+
+def engine_table(
+    network: Workload, device: Device, ratios: Sequence[float], *, depth: int, tokens: int, bits: int = 16
+) -> LatencyTable:
+    """Table of a block inside `network`, traced at `tokens` tokens (patches and a class token), on an FPGA.
+
+    The engine is the one that suits the whole dense network best: hardware is not rebuilt block by block.
+    """
+    work = network.at_bits(bits)
+    design = best_design(work, device, bits=bits, packing=bits <= 8)
+    times = []
+    for ratio in ratios:
+        count = 1 + round(ratio * (tokens - 1))
+        changed = with_tokens(work, tokens, {f"blocks.{block}": count for block in range(depth)})
+        layers = estimate(changed, device, design=design).layers
+        times.append(sum(layer.latency_ms for layer in layers if layer.name.startswith("blocks.")) / depth)
+    return LatencyTable(device.name, tuple(ratios), tuple(times))
 
 
 @dataclass(frozen=True)
