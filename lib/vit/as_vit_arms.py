@@ -1,0 +1,244 @@
+"""AS-ViT's experiment: thresholds learnt under a budget against fixed counts, all at equal average cost."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from lib.lab.compute import seeded
+from lib.lab.datasets import ImageSplit
+from lib.lab.measure import latencies
+from lib.vit import as_vit, spvit
+from lib.vit.as_vit_budget import Budget
+from lib.vit.experiment import Bench
+from lib.vit.finetune import Recipe, finetune
+from lib.vit.host import TokenHost
+from lib.vit.topk import prune_by_class_attention
+
+BATCH = 250
+"""Images a batch at evaluation."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A network on a split: `accuracy` in percent; by image `counts`, `share` of B, `loss`."""
+
+    accuracy: float
+    counts: Tensor
+    share: Tensor
+    loss: Tensor
+
+    @property
+    def mean_share(self) -> float:
+        """Average cost of an image over the dense network's."""
+        return float(self.share.mean())
+
+
+@torch.inference_mode()
+def evaluate(
+    host: TokenHost, budget: Budget, split: ImageSplit, *, seed: int = 0, limit: int | None = None
+) -> Tested:
+    """`host`, in gathered execution, on the images of `split`, or on its first `limit` ones."""
+    host.eval()
+    device = next(host.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    correct, losses, counts, seen = 0, [], [], 0
+    for images, labels in split.in_order(torch.arange(min(limit or len(split), len(split))), BATCH):
+        output = host(images.to(device), generator=generator)
+        logits = output.logits.cpu()
+        correct += int((logits.argmax(-1) == labels).sum())
+        losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        counts.append(torch.stack([trace.keep.sum(1).cpu() for trace in output.stages], 1))
+        seen += len(labels)
+    kept = torch.cat(counts)
+    return Tested(100 * correct / seen, kept, budget.of_counts(kept) / budget.dense, torch.cat(losses))
+
+
+@torch.inference_mode()
+def losses(network: nn.Module, split: ImageSplit) -> Tensor:
+    """Cross-entropy of `network` on every image of `split`: how hard each is."""
+    device = next(network.parameters()).device
+    return torch.cat(
+        [
+            F.cross_entropy(network(images.to(device)).cpu(), labels, reduction="none")
+            for images, labels in split.batches(BATCH)
+        ]
+    )
+
+
+@torch.inference_mode()
+def plant(host: TokenHost, images: Tensor, shares: Sequence[float]) -> TokenHost:
+    """`host` with thresholds under which `images` as a whole keep `shares` of their patches, stage by stage.
+
+    The images may differ: each threshold is a quantile of all scores of the batch. Returns the host itself.
+    """
+    host.eval()
+    thresholds = as_vit.thresholds_of(host)
+    for threshold in thresholds:
+        threshold.fill_(-1.0)
+    kept = 1.0
+    for stage, (threshold, share) in enumerate(zip(thresholds, shares, strict=True)):
+        traces = host(images).stages
+        alive = traces[stage - 1].keep > 0 if stage else torch.ones_like(traces[0].keep, dtype=torch.bool)
+        threshold.copy_(traces[stage].scores[alive].quantile(1 - share / kept))
+        kept = share
+    return host
+
+
+def meet(host: TokenHost, budget: Budget, t: float, split: ImageSplit, *, limit: int = 500) -> float:
+    """Move all thresholds of `host` by one amount, so that images of `split` cost `t` on average; the amount.
+
+    A training that is short misses its budget by a few percent, and arms must not differ in cost. The first
+    `limit` images are used. False position (Illinois), ended at a gap of 0.1 % of the dense cost or after
+    twelve looks: with few images the cost moves in steps.
+    """
+    budget.check(t)
+    thresholds = as_vit.thresholds_of(host)
+    learnt = [threshold.item() for threshold in thresholds]
+
+    def gap(moved: float) -> float:
+        with torch.no_grad():
+            for threshold, value in zip(thresholds, learnt, strict=True):
+                threshold.fill_(value + moved)
+        return evaluate(host, budget, split, limit=limit).mean_share - t
+
+    # no threshold below 0 drops anything, none from 1 on keeps anything: the ends need no look
+    reach = 4 / budget.tokens + max(abs(value) for value in learnt)
+    low, high, above, below = -reach, reach, 1 - t, budget.lowest - t
+    moved = 0.0
+    for _ in range(12):
+        found = gap(moved)
+        if abs(found) < 1.0e-3:
+            break
+        if found > 0:
+            low, above, below = moved, found, below / 2
+        else:
+            high, below, above = moved, found, above / 2
+        moved = low + (high - low) * above / (above - below) if above > below else (low + high) / 2
+    return moved
+
+
+def matching_counts(budget: Budget, averages: Sequence[float], t: float) -> tuple[int, ...]:
+    """Whole numbers of patches next to `averages`, one per stage, whose cost is nearest to `t`."""
+    near = [sorted({max(1, int(value)), max(1, int(value) + 1)}) for value in averages]
+    choices = [torch.tensor(choice, dtype=torch.float64) for choice in itertools.product(*near)]
+    gaps = (budget.of_counts(torch.stack(choices)) / budget.dense - t).abs()
+    return tuple(int(count) for count in choices[int(gaps.argmin())])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and its test; by step its loss, its average share of B, and its thresholds if any."""
+
+    name: str
+    host: TokenHost
+    budget: Budget
+    losses: list[float]
+    shares: list[float]
+    thresholds: list[list[float]]
+    moved: float
+    test: Tested
+
+
+def train(
+    name: str, host: TokenHost, bench: Bench, t: float, recipe: Recipe, seed: int, *, learns: bool = True
+) -> Trained:
+    """Fine-tune `host` against the dense network of `bench` and test it at a cost of `t` of the dense.
+
+    A host that `learns` thresholds is trained under the budget, and then brought exactly to it on training
+    images (see `meet`). One with fixed counts has the same loss without the budget.
+    """
+    host.to(next(bench.dense.parameters()).device)
+    budget = Budget.of(host)
+    weights = as_vit.LossWeights() if learns else as_vit.LossWeights(budget=0.0)
+    steps = finetune(
+        host, bench.dense, bench.train, as_vit.objective(budget, t, weights), recipe, seeded(seed)
+    )
+    losses, shares, thresholds = [], [], []
+    for step in tqdm(steps, desc=name, unit="step", leave=False):
+        counts = host.patches * torch.tensor([step.kept], dtype=torch.float64)
+        losses.append(step.loss)
+        shares.append(float(budget.of_counts(counts)) / budget.dense)
+        thresholds.append([p.item() for p in as_vit.thresholds_of(host)] if learns else [])
+    moved = meet(host, budget, t, bench.train) if learns else 0.0
+    test = evaluate(host, budget, bench.test, seed=seed)
+    return Trained(name, host, budget, losses, shares, thresholds, moved, test)
+
+
+def arms(bench: Bench, t: float, recipe: Recipe, seed: int) -> dict[str, Trained]:
+    """The method, its ablations and its controls, trained alike from one dense network to one average cost.
+
+    `adaptive` is the method; `unweighted` counts all heads alike; `activations` masks activations while it is
+    trained; `earlier` has its thresholds one block earlier, in front of 3, 6, 9. `topk` and `random` keep the
+    average counts of `adaptive` in every image, by class attention and blindly.
+    """
+
+    def learnt(name: str, host: TokenHost) -> Trained:
+        return train(name, host, bench, t, recipe, seed)
+
+    adaptive = learnt("adaptive", as_vit.prune(bench.copy()))
+    averages = evaluate(adaptive.host, adaptive.budget, bench.train, limit=2 * BATCH).counts.mean(0).tolist()
+    counts, blocks = matching_counts(adaptive.budget, averages, t), adaptive.budget.blocks
+    controls = {
+        "topk": prune_by_class_attention(bench.copy(), counts, blocks=blocks, inside=False),
+        "random": spvit.prune_randomly(bench.copy(), counts, blocks=blocks),
+    }
+    made = [adaptive]
+    made += [train(name, host, bench, t, recipe, seed, learns=False) for name, host in controls.items()]
+    made.append(learnt("unweighted", as_vit.prune(bench.copy(), head_weighting=False)))
+    made.append(learnt("activations", as_vit.prune(bench.copy(), masks="activations")))
+    made.append(learnt("earlier", as_vit.prune(bench.copy(), blocks=(3, 6, 9))))
+    return {arm.name: arm for arm in made}
+
+
+def hard_and_easy(values: Tensor, loss: Tensor) -> tuple[float, float]:
+    """Mean of `values (images,)` over the third of the images with the largest `loss`, and the smallest."""
+    order, third = loss.argsort(), max(1, len(loss) // 3)
+    return float(values[order[-third:]].mean()), float(values[order[:third]].mean())
+
+
+def bimodality(values: Tensor) -> float:
+    """Sarle's coefficient (skewness^2 + 1) / kurtosis: 1/3 for a bell, 5/9 if uniform, 1 for two spikes.
+
+    Values that are all equal have none; they are given 1, as they are no bell either.
+    """
+    centred = values.double() - values.double().mean()
+    variance = centred.pow(2).mean()
+    if variance == 0:
+        return 1.0
+    skewness, kurtosis = (centred.pow(k).mean() / variance ** (k / 2) for k in (3, 4))
+    return float((skewness**2 + 1) / kurtosis)
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Percent of the multiply-accumulates, and of the measured time, that a pruned network saves."""
+
+    macs: float
+    time: float
+
+
+def saving(
+    dense: nn.Module, host: TokenHost, batches: Sequence[Tensor], *, rounds: int = 5, burst_s: float = 0.1
+) -> Saving:
+    """What `host` saves of `dense` on `batches`, run one after the other, in alternating bursts.
+
+    The images of a batch keep what they need; operations are counted for just these images.
+    """
+    budget = Budget.of(host)
+    with torch.inference_mode():
+        macs = torch.cat([budget.macs([t.keep for t in host(images).stages]) for images in batches])
+
+    def through(model: nn.Module) -> None:
+        for images in batches:
+            model(images)
+
+    contenders = {"pruned": partial(through, host), "dense": partial(through, dense)}
+    times = latencies(contenders, rounds=rounds, burst_s=burst_s)
+    ratio = times["pruned"].minimum_s / times["dense"].minimum_s
+    return Saving(100 * (1 - float(macs.mean()) / budget.dense), 100 * (1 - ratio))
