@@ -35,7 +35,7 @@ KEEP = 0.7
 LATER = (4, 7, 10)
 """AS-ViT's stages, one block later than the others': it must keep fewer patches for the same cost."""
 SPREAD = 0.2
-"""Standard deviation of an image's number of patches over its mean: what trained AS-ViT thresholds give."""
+"""Standard deviation of an image's number of patches over its mean: an assumption, not yet a measurement."""
 OUTPUT = REPOSITORY.cache / "bench" / "vit.json"
 Row = dict[str, float | str | int]
 
@@ -102,27 +102,27 @@ def _equal_cost_counts(macs: int) -> tuple[int, ...]:
 
 
 def measure(batch: int, rounds: int) -> list[Row]:
-    """One row per pruned form run by torch: MAC ratio, time ratios (minimum and median), their quotient."""
+    """One row per pruned form and runtime: MAC ratio, time ratios (minimum and median), their quotient."""
     models = contenders(batch)
     images = torch.randn(batch, 3, 224, 224)
     macs = {name: trace(model, images).macs for name, model in models.items()}
     calls: dict[str, Callable[[], object]] = {name: partial(model, images) for name, model in models.items()}
-    return _rows("torch", batch, macs, calls, rounds)
+    rows = _rows("torch", batch, macs, calls, rounds)
+    fixed = {name: models[name] for name in ("dense", "static top-k", "SPViT", "HeatViT")}
+    if sessions := onnx_sessions(fixed, images):
+        rows += _rows("ONNX Runtime", batch, macs, sessions, rounds)
+    return rows
 
 
-def measure_onnx(batch: int, rounds: int) -> list[Row]:
-    """The same through ONNX Runtime, for forms with fixed token counts; none if it is not installed."""
+def onnx_sessions(models: Mapping[str, nn.Module], images: Tensor) -> dict[str, Callable[[], object]]:
+    """Calls that run `models` on `images` in ONNX Runtime, checked; none if it is not installed.
+
+    The token counts of the models must be fixed: the exported graph holds them as constants.
+    """
     try:
         onnxruntime = import_module("onnxruntime")
     except ImportError:
-        return []
-    models = {
-        name: model
-        for name, model in contenders(batch).items()
-        if name in ("dense", "static top-k", "SPViT", "HeatViT")
-    }
-    images = torch.randn(batch, 3, 224, 224)
-    macs = {name: trace(model, images).macs for name, model in models.items()}
+        return {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -148,7 +148,7 @@ def measure_onnx(batch: int, rounds: int) -> list[Row]:
             answer = torch.from_numpy(session.run(None, feed)[0])
             torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
             calls[name] = partial(session.run, None, feed)
-    return _rows("ONNX Runtime", batch, macs, calls, rounds)
+    return calls
 
 
 class Logits(nn.Module):
@@ -201,7 +201,7 @@ def main(
 ) -> None:
     """Measure DeiT-S with and without token pruning."""
     torch.set_num_threads(threads)
-    rows = [row for run in (measure, measure_onnx) for batch in (1, 32) for row in run(batch, rounds)]
+    rows = [row for batch in (1, 32) for row in measure(batch, rounds)]
     table = Table(title=f"DeiT-S, gathered execution over dense timm, {threads} thread(s)")
     for heading in ("runtime", "batch", "method", "GMACs", "MACs", "time", "median", "spread", "became time"):
         table.add_column(heading, justify="left" if heading in ("runtime", "method") else "right")

@@ -17,7 +17,8 @@ from lib.errors import WrongUse
 from lib.finegrained.regions import Grid, boxes_of, crop, random_boxes, threshold
 from lib.lab.fit import Loss
 from lib.vit.attention import attend
-from lib.vit.host import blocks_of, class_token_vit
+from lib.vit.host import blocks_of, class_token_vit, embedded
+from lib.vit.tokens import add_attention, add_mlp
 
 Squeeze = Literal["mean", "log"]
 Where = Literal["attention", "random"]
@@ -182,13 +183,12 @@ class AFTrans(nn.Module):
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """First pass: global logits, and log G_l of every layer, `(batch, L, N + 1, N + 1)`, detached."""
         b, products = self.backbone, []
-        x = b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
+        x = embedded(b, images)
         for block in blocks_of(b):
             out, group = attend(block.attn, block.norm1(x))
             with torch.no_grad():
                 products.append(log_products(group.q * group.scale @ group.k.transpose(-2, -1)))
-            x = x + block.drop_path1(block.ls1(out))
-            x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+            x = add_mlp(block, add_attention(block, x, out))
         return b.forward_head(b.norm(x)), torch.stack(products, 1)
 
     def collect(self, log_g: Tensor, generator: torch.Generator | None = None) -> Collected:

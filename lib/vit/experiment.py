@@ -52,18 +52,24 @@ def prepare(
             f"no trained weights of {backbone} for {dataset}: use small_vit with {' or '.join(SMALL_VITS)}, "
             "or deit_t, deit_s, deit_b with imagenet and data_root"
         )
+    train, test = train_and_test(dataset, data_root, images=images, test_images=test_images)
     if dataset in SMALL_VITS:
-        train, test, probe = (
-            load(dataset, split, data_root=data_root, limit=limit)
-            for split, limit in (("train", images), ("test", test_images), ("test", min(250, test_images)))
-        )
+        probe = load(dataset, "test", data_root=data_root, limit=min(250, test_images))
         return Bench(trained_small_vit(dataset).to(device), train, test, probe)
-    train, test, probe = (
-        load(dataset, split, data_root=data_root, limit=limit)
-        for split, limit in (("train", None), ("val", None), ("val", 1000))
-    )
+    probe = load(dataset, "val", data_root=data_root, limit=1000)
     dense = class_token_vit(build(backbone, pretrained=True))
     return Bench(dense.to(device), train, test, probe)
+
+
+def train_and_test(
+    dataset: str, data_root: str, *, images: int, test_images: int
+) -> tuple[ImageSplit, ImageSplit]:
+    """Images to train on and to test with; the numbers limit sets of small images, others are used whole."""
+    small = dataset in SMALL_VITS
+    train = load(dataset, "train", data_root=data_root, limit=images if small else None)
+    if small:
+        return train, load(dataset, "test", data_root=data_root, limit=test_images)
+    return train, load(dataset, "val", data_root=data_root)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lib.errors import ReproError
 from lib.lab.datasets import ImageSplit
+from lib.lab.fit import descend
 from lib.vit.host import Output, TokenHost
 
 Objective = Callable[[Output, Tensor, Output, Sequence[int]], Tensor]
@@ -89,15 +89,8 @@ def finetune(
                 dense = teacher_host(images, execution="masked")
             output = host(images, execution="masked", generator=generator)
             loss = objective(output, labels, dense, [blocks.index(block) for block in active])
-            if not torch.isfinite(loss):
-                raise ReproError(
-                    f"the loss is {loss.item()} after {index} of {total} steps: "
-                    "lower learning_rate or backbone_scale"
-                )
-            host.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_([*selectors, *backbone], 1.0)
-            optimizer.step()
+            remedy = "lower learning_rate or backbone_scale"
+            descend(loss, host, optimizer, when=f"after {index} of {total} steps", remedy=remedy)
             index += 1
             yield Step(index, total, loss.item(), tuple(trace.keep.mean().item() for trace in output.stages))
     host.activate(frozenset(blocks))

@@ -12,7 +12,7 @@ from torch import Tensor
 from lib.vit.attention import Attended, AttentionView, Connections, attend, attend_rows
 from lib.vit.selectors import Candidates
 from lib.vit.stage import StageTrace, TokenStage
-from lib.vit.tokens import IMAGE, PREFIX, Rows, TransformerBlock, segment_mean
+from lib.vit.tokens import IMAGE, PREFIX, Rows, TransformerBlock, add_attention, add_mlp, segment_mean
 
 
 class Flow(ABC):
@@ -36,6 +36,19 @@ class Flow(ABC):
     @abstractmethod
     def stage(self, stage: TokenStage, generator: torch.Generator | None) -> StageTrace:
         """Through `stage`; says what it did."""
+
+    def connect(self, stage: TokenStage, keep: Tensor, image: Tensor, position: Tensor) -> Tensor | None:
+        """Lets `stage` say who sees whom from here on, if it does; its mask.
+
+        `keep (images, patches)` are its decisions; `image` and `position`, `(rows,)`, place the tokens.
+        """
+        if stage.connect is None:
+            return None
+        assert self.attended is not None
+        attention = self.attended.on_grid(image, position, *keep.shape)
+        mask = stage.connect(attention, keep.detach())
+        self.connections = Connections.among(mask)
+        return mask
 
 
 class MaskedFlow(Flow):
@@ -78,10 +91,10 @@ class MaskedFlow(Flow):
     def attention(self, block: TransformerBlock) -> None:
         out, group = attend(block.attn, block.norm1(self.x), self.seen(), self.eps)
         self.attended = Attended(out.flatten(0, 1), [group])
-        self.x = self.x + block.drop_path1(block.ls1(out))
+        self.x = add_attention(block, self.x, out)
 
     def mlp(self, block: TransformerBlock) -> None:
-        self.x = self.x + block.drop_path2(block.ls2(block.mlp(block.norm2(self.x))))
+        self.x = add_mlp(block, self.x)
 
     def stage(self, stage: TokenStage, generator: torch.Generator | None) -> StageTrace:
         batch, patches, prefix = len(self.x), self.patches, self.prefix
@@ -101,8 +114,8 @@ class MaskedFlow(Flow):
         scores = stage.selector(candidates).view(batch, length)[:, :patches]
         before = seen[:, :patches]
         keep = stage.decide(scores, before, generator)
-        connected = self._connect(stage, keep)
-        trace = StageTrace(scores, keep, connected)
+        owner = torch.arange(batch, device=self.x.device).repeat_interleave(self.x.shape[1])
+        trace = StageTrace(scores, keep, self.connect(stage, keep, owner, self.position.repeat(batch)))
         dropped = before - keep
         if not stage.training and not dropped.any():
             return trace
@@ -125,17 +138,6 @@ class MaskedFlow(Flow):
         rows = torch.arange(batch * length, device=self.x.device).view(batch, length)
         return self.attended.view(rows[:, self.prefix :].flatten())
 
-    def _connect(self, stage: TokenStage, keep: Tensor) -> Tensor | None:
-        if stage.connect is None:
-            return None
-        assert self.attended is not None
-        batch, length, _ = self.x.shape
-        image = torch.arange(batch, device=self.x.device).repeat_interleave(length)
-        attention = self.attended.on_grid(image, self.position.repeat(batch), batch, self.patches)
-        mask = stage.connect(attention, keep.detach())
-        self.connections = Connections.among(mask)
-        return mask
-
 
 class GatheredFlow(Flow):
     """Rows of the tokens that are left."""
@@ -154,11 +156,10 @@ class GatheredFlow(Flow):
     def attention(self, block: TransformerBlock) -> None:
         x = self.rows.values
         self.attended = attend_rows(block.attn, block.norm1(x), self.rows, self.connections, self.eps)
-        self.rows = self.rows.with_values(x + block.drop_path1(block.ls1(self.attended.out)))
+        self.rows = self.rows.with_values(add_attention(block, x, self.attended.out))
 
     def mlp(self, block: TransformerBlock) -> None:
-        x = self.rows.values
-        self.rows = self.rows.with_values(x + block.drop_path2(block.ls2(block.mlp(block.norm2(x)))))
+        self.rows = self.rows.with_values(add_mlp(block, self.rows.values))
 
     def stage(self, stage: TokenStage, generator: torch.Generator | None) -> StageTrace:
         rows, batch, patches = self.rows, self.images, self.patches
@@ -178,7 +179,7 @@ class GatheredFlow(Flow):
         scores = scored.new_zeros(batch, patches).index_put(where, scored[patch])
         alive = scored.new_zeros(batch, patches).index_put(where, scored.new_ones(len(where[0])))
         keep = stage.decide(scores, alive, generator)
-        trace = StageTrace(scores, keep, self._connect(stage, keep))
+        trace = StageTrace(scores, keep, self.connect(stage, keep, rows.image, rows.position))
         dropped = alive - keep
         if not dropped.any():
             return trace
@@ -194,16 +195,6 @@ class GatheredFlow(Flow):
             packaged = torch.zeros(batch, dtype=torch.bool, device=values.device)
         self.rows = rows.kept(stays, packages, packaged)
         return trace
-
-    def _connect(self, stage: TokenStage, keep: Tensor) -> Tensor | None:
-        if stage.connect is None:
-            return None
-        assert self.attended is not None
-        rows = self.rows
-        attention = self.attended.on_grid(rows.image, rows.position, self.images, self.patches)
-        mask = stage.connect(attention, keep.detach())
-        self.connections = Connections.among(mask)
-        return mask
 
 
 def package_weight(scores: Tensor) -> Tensor:

@@ -72,8 +72,7 @@ def kept_patches(
     counts = tuple(
         accumulate(ratios, lambda count, rho: max(1, int(rho * count + 0.5)), initial=patches),
     )[1:]
-    extra = [k if instead_of_packages and count < patches else 0 for k, count in enumerate(counts, start=1)]
-    return tuple(min(patches, count + more) for count, more in zip(counts, extra, strict=True))
+    return spvit.in_place_of_packages(counts, patches) if instead_of_packages else counts
 
 
 def prune(

@@ -21,7 +21,7 @@ from lib.vit.tokens import Rows, TransformerBlock
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
-__all__ = ["Output", "StageTrace", "TokenHost", "TokenStage", "blocks_of", "class_token_vit"]
+__all__ = ["Output", "StageTrace", "TokenHost", "TokenStage", "blocks_of", "class_token_vit", "embedded"]
 
 Execution = Literal["masked", "gathered"]
 
@@ -47,6 +47,12 @@ def class_token_vit(backbone: nn.Module) -> "VisionTransformer":
 def blocks_of(backbone: "VisionTransformer") -> Sequence[TransformerBlock]:
     """The blocks of `backbone` in order, typed."""
     return cast(Sequence[TransformerBlock], backbone.blocks)
+
+
+def embedded(backbone: "VisionTransformer", images: Tensor) -> Tensor:
+    """Placed tokens `(batch, prefix + patches, dim)` of `images`: what the first block of `backbone` gets."""
+    b = backbone
+    return b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
 
 
 class TokenHost(nn.Module):
@@ -116,7 +122,7 @@ class TokenHost(nn.Module):
         training; evaluation uses 0, which makes masked and gathered equal up to rounding.
         """
         b = self.backbone
-        x = b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
+        x = embedded(b, images)
         prefix, small = b.num_prefix_tokens, eps if self.training else 0.0
         if execution == "masked":
             masked = MaskedFlow(x, prefix, self.patches, small)

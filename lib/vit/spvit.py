@@ -119,10 +119,14 @@ def kept_patches(
     Soft pruning carries one package token more after every stage. `instead_of_packages` adds that many
     patches, so that a hard-pruned network computes on exactly as many tokens.
     """
-    extra = [k if instead_of_packages and rho < 1 else 0 for k, rho in enumerate(targets, start=1)]
     rounding = 1.0e-9  # 0.7 ** 2 is a little less than 0.49
     whole = [max(1, int(rho * patches + rounding)) for rho in targets]
-    return tuple(min(patches, count + more) for count, more in zip(whole, extra, strict=True))
+    return in_place_of_packages(whole, patches) if instead_of_packages else tuple(whole)
+
+
+def in_place_of_packages(counts: Sequence[int], patches: int) -> tuple[int, ...]:
+    """`counts` of patches after the stages, and one more for each package that soft pruning carries there."""
+    return tuple(min(patches, count + k) for k, count in enumerate(counts, start=1))
 
 
 def prune(

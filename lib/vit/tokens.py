@@ -37,6 +37,16 @@ class TransformerBlock(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+def add_attention(block: TransformerBlock, x: Tensor, attended: Tensor) -> Tensor:
+    """`x` after the first half of `block`, whose attention has given `attended`, of the same shape."""
+    return x + block.drop_path1(block.ls1(attended))
+
+
+def add_mlp(block: TransformerBlock, x: Tensor) -> Tensor:
+    """`x` after the second half of `block`."""
+    return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+
+
 @dataclass(frozen=True)
 class Rows:
     """Gathered tokens: `values (rows, dim)` sorted by `image (rows,)`, `kind (rows,)`, `position (rows,)`.

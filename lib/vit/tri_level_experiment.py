@@ -19,10 +19,11 @@ from hw_models import trace
 from lib.errors import WrongUse
 from lib.lab.backbones import SMALL_VITS, build
 from lib.lab.compute import seeded
-from lib.lab.datasets import ImageSplit, load
+from lib.lab.datasets import ImageSplit
 from lib.lab.fit import FitStep, Loss, Schedule, fit, optimizer_for
 from lib.lab.train import accuracy
 from lib.vit.example_level import ExampleSets
+from lib.vit.experiment import train_and_test
 from lib.vit.host import TokenHost, class_token_vit
 from lib.vit.tri_level_vit import (
     STAGES,
@@ -63,13 +64,9 @@ def prepare(
             f"{backbone} does not take the images of {dataset}: use small_vit with "
             f"{' or '.join(SMALL_VITS)}, or deit_t, deit_s, deit_b with imagenet and data_root"
         )
+    train, test = train_and_test(dataset, data_root, images=images, test_images=test_images)
     if dataset in SMALL_VITS:
-        train, test = (
-            load(dataset, split, data_root=data_root, limit=limit)
-            for split, limit in (("train", images), ("test", test_images))
-        )
         return Bench(SMALL_VITS[dataset].build, train, test, device)
-    train, test = (load(dataset, split, data_root=data_root) for split in ("train", "val"))
     return Bench(lambda: class_token_vit(build(backbone)), train, test, device)
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from lib.errors import WrongUse
 from lib.vit.attention import attend, exact_weights
-from lib.vit.host import Output, TokenHost, blocks_of, class_token_vit
+from lib.vit.host import Output, TokenHost, blocks_of, class_token_vit, embedded
+from lib.vit.tokens import add_attention, add_mlp
 from lib.vit.topk import prune_by_class_attention
 
 BLOCKS = (3, 6, 9)
@@ -162,7 +163,7 @@ class TicketViT(nn.Module):
     ) -> Tensor:
         """Normalised tokens `(batch, 1 + k, dim)`: the class token, then the ticket's patches."""
         b = self.backbone
-        x = b.norm_pre(b.patch_drop(b._pos_embed(b.patch_embed(images))))
+        x = embedded(b, images)
         kept, seen = None, None
         if ticket is not None:
             kept = self._places(ticket, len(images))
@@ -171,8 +172,7 @@ class TicketViT(nn.Module):
             else:
                 seen = x.new_zeros(x.shape[:2]).scatter(1, kept, 1.0)[:, None, None]
         for block in blocks_of(b):
-            x = x + block.drop_path1(block.ls1(attend(block.attn, block.norm1(x), seen)[0]))
-            x = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+            x = add_mlp(block, add_attention(block, x, attend(block.attn, block.norm1(x), seen)[0]))
         x = b.norm(x)
         return x if kept is None or seen is None else picked(x, kept)
 
