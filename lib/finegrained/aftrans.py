@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.errors import WrongUse
 from lib.finegrained.regions import Grid, boxes_of, crop, random_boxes, threshold
@@ -160,6 +161,18 @@ class AFTrans(nn.Module):
         self.local_pos_embed = nn.Parameter(places.detach().clone())
         layers = len(self.backbone.blocks)
         self.gate = LayerGate(layers, self.settings.reduction) if self.settings.gated else None
+
+    def train(self, mode: bool = True) -> "AFTrans":
+        """As usual, except that batch normalisation (a convolutional stem's) keeps its pretrained statistics.
+
+        Images and crops differ in theirs; a running mixture of both would suit neither at test time, and
+        arms with one look would be spared the damage.
+        """
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+        return self
 
     def forward(
         self, images: Tensor, *, predict: Prediction = "global", generator: torch.Generator | None = None

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from hw_models import Workload, trace
 from lib.finegrained.aftrans import AFTrans, LayerGate, Settings, log_products, loss
 from lib.finegrained.overlap import overlapping_vit
-from lib.finegrained.regions import threshold
+from lib.finegrained.regions import light_share, threshold
 from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit.attention import attend
 from lib.vit.host import blocks_of
@@ -158,16 +158,6 @@ def planted(size: int, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def covered(model: AFTrans, images: Tensor) -> Tensor:
-    """Share of the bright pixels of each of `images` that lie inside the model's box, `(n,)`."""
-    boxes = model.collect(model.look(images)[1]).boxes
-    shares = []
-    for image, (top, left, bottom, right) in zip(images, boxes.tolist(), strict=True):
-        shares.append(image[:, top:bottom, left:right].sum() / image.sum())
-    return torch.stack(shares)
-
-
-@torch.inference_mode()
 def planted_squares(eta: float, layouts: Sequence[tuple[int, int, int]]) -> tuple[float, int]:
     """Least share of a planted square inside its box, and edges of boxes outside their image.
 
@@ -179,7 +169,7 @@ def planted_squares(eta: float, layouts: Sequence[tuple[int, int, int]]) -> tupl
         images = planted(size, 2 * patch)
         boxes = model.collect(model.look(images)[1]).boxes
         outside += int(((boxes < 0) | (boxes > size)).sum())
-        least = min(least, float(covered(model, images).min()))
+        least = min(least, float(light_share(images, boxes).min()))
     return least, outside
 
 

@@ -45,9 +45,20 @@ class Shape:
             "products": (self.head_products(image, stride) / 1e6, "M"),
         }
 
-    def share(self, image: int, product_stride: int, backbone_stride: int) -> float:
-        """Head products in percent of one pass, each counted at its own stride."""
-        return 100 * self.head_products(image, product_stride) / self.macs(image, backbone_stride)
+    def share(self, image: int, stride: int) -> float:
+        """Head products in percent of one pass."""
+        return 100 * self.head_products(image, stride) / self.macs(image, stride)
+
+    def published_share(self, image: int) -> float:
+        """The same percentage as GLSim's comparison counts it (its tools/calc_flops.py).
+
+        Its module works at stride 12 and also squeezes one map, excites and scales; its backbone works at
+        stride 16, with every multiplication of the patch projection counted twice.
+        """
+        tokens = self.tokens(image, 12)
+        around = tokens**2 + 1 + 6 * self.layers + self.layers * (tokens - 1)
+        projection = (self.tokens(image, 16) - 1) * self.channels * self.patch**2 * self.dim
+        return 100 * (self.head_products(image, 12) + around) / (self.macs(image, 16) + projection)
 
     def added_parameters(self, image: int, stride: int, reduction: int = 4) -> int:
         """Second class token, second position table, and the gate's 2 L^2 / r weights."""

@@ -116,3 +116,13 @@ def crop(images: Tensor, boxes: Tensor) -> Tensor:
 def area_share(boxes: Tensor, grid: Grid) -> Tensor:
     """Share of the image's area that each box covers, `(batch,)`."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(1) / (grid.height * grid.width)
+
+
+def light_share(images: Tensor, boxes: Tensor) -> Tensor:
+    """Share of each image's light, counted from its darkest pixel, that falls inside its box, `(batch,)`."""
+    light = images - images.amin((1, 2, 3), keepdim=True)
+    inside = [
+        image[:, top:bottom, left:right].sum()
+        for image, (top, left, bottom, right) in zip(light, boxes.tolist(), strict=True)
+    ]
+    return torch.stack(inside) / light.sum((1, 2, 3))

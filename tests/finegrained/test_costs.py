@@ -28,10 +28,14 @@ def test_head_products_by_hand() -> None:
     assert Shape().head_products(224, 12) == 12 * 11 * 325**2
 
 
-def test_the_share_at_one_stride_is_half_of_the_mixed_one() -> None:
-    mixed, own = Shape().share(448, 12, 16), Shape().share(448, 12, 12)
-    assert mixed == pytest.approx(0.3156, abs=1e-4)
-    assert own == pytest.approx(0.1632, abs=1e-4)
+@pytest.mark.parametrize(("image", "printed"), [(224, 0.0795), (448, 0.3162), (768, 0.7072), (1024, 1.0487)])
+def test_the_published_shares_come_out_to_the_last_digit(image: int, printed: float) -> None:
+    assert round(Shape().published_share(image), 4) == printed
+
+
+def test_the_share_at_one_stride_is_half_of_the_published_one() -> None:
+    assert Shape().share(448, 12) == pytest.approx(0.1632, abs=1e-4)
+    assert Shape().published_share(448) / Shape().share(448, 12) == pytest.approx(1.94, abs=0.01)
 
 
 def test_added_parameters_are_a_token_a_table_and_the_gate() -> None:

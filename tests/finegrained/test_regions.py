@@ -12,6 +12,7 @@ from lib.finegrained.regions import (
     boxes_of,
     crop,
     largest_component,
+    light_share,
     random_boxes,
     threshold,
 )
@@ -114,3 +115,10 @@ def test_box_of_one_patch_is_that_patch() -> None:
 def test_impossible_grids_are_refused(patch: int, stride: int) -> None:
     with pytest.raises(WrongUse):
         Grid(28, 28, patch, stride)
+
+
+def test_light_is_counted_from_the_darkest_pixel() -> None:
+    images = torch.tensor([[[[-1.0, 0.0], [2.0, -1.0]]], [[[5.0, 5.0], [5.0, 6.0]]]])
+    boxes = torch.tensor([[0, 0, 1, 2], [1, 1, 2, 2]])
+    # above the darkest: 1 of 1 + 3 in the upper row; all of 1 in the last pixel
+    torch.testing.assert_close(light_share(images, boxes), torch.tensor([0.25, 1.0]))

@@ -21,6 +21,7 @@ from lib.finegrained.aftrans import (
     squeezed,
 )
 from lib.finegrained.overlap import overlapping_vit
+from lib.finegrained.regions import threshold
 from lib.lab.backbones import build
 from tests.vit.parts import network, pictures
 
@@ -52,8 +53,9 @@ def test_the_global_branch_is_the_backbone_bit_for_bit() -> None:
 
 
 def test_training_with_beta_zero_is_training_the_backbone_bit_for_bit() -> None:
-    aftrans, plain = model().train(), network().train()
-    x = images()
+    aftrans = overlapping().train()
+    plain = copy.deepcopy(aftrans.backbone)
+    x = torch.randn(3, 1, 35, 35)
     loss(aftrans, x, LABELS, beta=0.0).backward()
     torch.nn.functional.cross_entropy(plain(x), LABELS).backward()
     mine = dict(aftrans.backbone.named_parameters())
@@ -61,6 +63,25 @@ def test_training_with_beta_zero_is_training_the_backbone_bit_for_bit() -> None:
         assert parameter.grad is not None
         assert torch.equal(mine[name].grad, parameter.grad), name  # type: ignore[arg-type]
     assert aftrans.local_cls_token.grad is None
+
+
+def test_training_leaves_the_statistics_of_batch_normalisation() -> None:
+    aftrans = model().train()
+    before = {name: value.clone() for name, value in aftrans.named_buffers()}
+    assert any("running_mean" in name for name in before)
+    loss(aftrans, images(), LABELS)
+    assert all(torch.equal(value, before[name]) for name, value in aftrans.named_buffers())
+
+
+def test_only_a_sum_over_layers_lets_the_gate_matter() -> None:
+    """Other merges that the figure would allow: a product, and the union of masks of single layers."""
+    generator = torch.Generator().manual_seed(0)
+    rows, gates = (torch.rand(*shape, generator=generator) for shape in ((50, 12, 49), (50, 12, 1)))
+    gated = gates * rows
+    assert torch.equal(threshold(gated.log().sum(1).exp(), 1.0), threshold(rows.log().sum(1).exp(), 1.0))
+    union = [threshold(maps.flatten(0, 1), 1.0).view(maps.shape).any(1) for maps in (gated, rows)]
+    assert torch.equal(*union)
+    assert not torch.equal(threshold(gated.sum(1), 1.0), threshold(rows.sum(1), 1.0))
 
 
 def test_before_training_the_second_look_at_the_whole_image_is_the_first() -> None:
