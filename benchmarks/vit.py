@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import torch
 import typer
@@ -24,11 +24,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from hw_models import trace, with_tokens
+from lib.errors import ReproError
 from lib.lab.backbones import build
 from lib.lab.measure import latencies
 from lib.project import REPOSITORY
 from lib.vit import as_vit, heatvit, spvit
-from lib.vit.host import TokenHost
+from lib.vit.host import Output, TokenHost
 from lib.vit.topk import prune_by_class_attention
 
 KEEP = 0.7
@@ -130,7 +131,7 @@ def onnx_sessions(models: Mapping[str, nn.Module], images: Tensor) -> dict[str, 
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             path = Path(folder) / "network.onnx"
-            graph = Logits(model).eval()
+            graph = Exported(model).eval()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tracing warns that counts become constants: they are
                 torch.onnx.export(
@@ -145,22 +146,39 @@ def onnx_sessions(models: Mapping[str, nn.Module], images: Tensor) -> dict[str, 
             feed = {"images": images.numpy()}
             with torch.inference_mode():
                 expected = graph(images)
-            answer = torch.from_numpy(session.run(None, feed)[0])
-            torch.testing.assert_close(answer, expected, rtol=1e-3, atol=1e-4)
+            _check([torch.from_numpy(answer) for answer in session.run(None, feed)], expected)
             calls[name] = partial(session.run, None, feed)
     return calls
 
 
-class Logits(nn.Module):
-    """Only the logits of a network or token host, as ONNX wants it."""
+def _check(answers: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    """Both runtimes keep the same patches and, with the same patches, give the same logits.
+
+    Scores of random weights lie so close that rounding may change places at a stage's last patch: that may
+    happen to one image in ten, whose logits are then not compared.
+    """
+    alike = torch.ones(len(expected[0]), dtype=torch.bool)
+    for keep, wanted in zip(answers[1:], expected[1:], strict=True):
+        alike &= (keep == wanted).all(1)
+    if alike.float().mean() < 0.9:
+        raise ReproError(
+            "the exported graph keeps other patches than the network: do not compare their times"
+        )
+    torch.testing.assert_close(answers[0][alike], expected[0][alike], rtol=1e-3, atol=1e-4)
+
+
+class Exported(nn.Module):
+    """Logits and decisions `(batch, patches)` of a network or token host, as ONNX wants them: a tuple."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         output = self.model(images)
-        return cast(Tensor, getattr(output, "logits", output))
+        if isinstance(output, Output):
+            return output.logits, *(trace.keep for trace in output.stages)
+        return (output,)
 
 
 def _rows(
@@ -226,7 +244,7 @@ def main(
     output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
     Console().print(table)
     if not any(row["runtime"] == "ONNX Runtime" for row in rows):
-        Console().print("ONNX Runtime was not asked: pip install -e '.[peers]' brings it")
+        Console().print("ONNX Runtime was not asked: pip install -e '.[peers]' brings it", markup=False)
     Console().print("aim: 85 % at batch 32 where images differ. Written to " + str(output))
 
 
