@@ -1,7 +1,7 @@
 """AS-ViT's experiment: thresholds learnt under a budget against fixed counts, all at equal average cost."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from lib.errors import WrongUse
+from lib.lab.backbones import build
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit
 from lib.lab.measure import latencies
@@ -131,6 +133,20 @@ def matching_counts(budget: Budget, averages: Sequence[float], t: float) -> tupl
     return tuple(int(count) for count in choices[int(gaps.argmin())])
 
 
+def recipe(epochs: int, batch_size: int, learning_rate: float) -> Recipe:
+    """The paper's: one rate for weights and thresholds, all from the first step, thresholds not decayed."""
+    return Recipe(
+        epochs,
+        batch_size,
+        learning_rate,
+        backbone_scale=1.0,
+        backbone_rest=0.0,
+        weight_decay=1.0e-6,
+        progressive=False,
+        selector_decay=0.0,
+    )
+
+
 @dataclass(frozen=True)
 class Trained:
     """A trained network and its test; by step its loss, its average share of B, and its thresholds if any."""
@@ -143,6 +159,12 @@ class Trained:
     thresholds: list[list[float]]
     moved: float
     test: Tested
+
+    @property
+    def late_share(self) -> float:
+        """Average share of B over the last quarter of the training, before any threshold was moved."""
+        late = self.shares[-max(1, len(self.shares) // 4) :]
+        return sum(late) / len(late)
 
 
 def train(
@@ -170,18 +192,26 @@ def train(
     return Trained(name, host, budget, losses, shares, thresholds, moved, test)
 
 
-def arms(bench: Bench, t: float, recipe: Recipe, seed: int) -> dict[str, Trained]:
-    """The method, its ablations and its controls, trained alike from one dense network to one average cost.
+def arms(
+    bench: Bench, t: float, recipe: Recipe, seed: int, ablations: Sequence[str] = ()
+) -> dict[str, Trained]:
+    """The method, its controls and `ablations`, trained alike from one dense network to one average cost.
 
-    `adaptive` is the method; `unweighted` counts all heads alike; `activations` masks activations while it is
-    trained; `earlier` has its thresholds one block earlier, in front of 3, 6, 9. `topk` and `random` keep the
-    average counts of `adaptive` in every image, by class attention and blindly.
+    `adaptive` is the method. `topk` and `random` keep its average counts in every image, by class attention
+    and blindly. Ablations: `unweighted` counts all heads alike; `activations` masks activations while it is
+    trained; `earlier` has its thresholds one block earlier, in front of 3, 6, 9.
+
+    Raises:
+        WrongUse: an ablation of another name.
     """
-
-    def learnt(name: str, host: TokenHost) -> Trained:
-        return train(name, host, bench, t, recipe, seed)
-
-    adaptive = learnt("adaptive", as_vit.prune(bench.copy()))
+    known: dict[str, Callable[[], TokenHost]] = {
+        "unweighted": lambda: as_vit.prune(bench.copy(), head_weighting=False),
+        "activations": lambda: as_vit.prune(bench.copy(), masks="activations"),
+        "earlier": lambda: as_vit.prune(bench.copy(), blocks=(3, 6, 9)),
+    }
+    if unknown := sorted(set(ablations) - set(known)):
+        raise WrongUse(f"no ablation is called {', '.join(unknown)}; known: {', '.join(known)}")
+    adaptive = train("adaptive", as_vit.prune(bench.copy()), bench, t, recipe, seed)
     averages = evaluate(adaptive.host, adaptive.budget, bench.train, limit=2 * BATCH).counts.mean(0).tolist()
     counts, blocks = matching_counts(adaptive.budget, averages, t), adaptive.budget.blocks
     controls = {
@@ -190,9 +220,7 @@ def arms(bench: Bench, t: float, recipe: Recipe, seed: int) -> dict[str, Trained
     }
     made = [adaptive]
     made += [train(name, host, bench, t, recipe, seed, learns=False) for name, host in controls.items()]
-    made.append(learnt("unweighted", as_vit.prune(bench.copy(), head_weighting=False)))
-    made.append(learnt("activations", as_vit.prune(bench.copy(), masks="activations")))
-    made.append(learnt("earlier", as_vit.prune(bench.copy(), blocks=(3, 6, 9))))
+    made += [train(name, known[name](), bench, t, recipe, seed) for name in ablations]
     return {arm.name: arm for arm in made}
 
 
@@ -242,3 +270,27 @@ def saving(
     times = latencies(contenders, rounds=rounds, burst_s=burst_s)
     ratio = times["pruned"].minimum_s / times["dense"].minimum_s
     return Saving(100 * (1 - float(macs.mean()) / budget.dense), 100 * (1 - ratio))
+
+
+def large_savings(pictures: Tensor, batch: int, *, t: float = 0.65) -> dict[str, Saving]:
+    """Savings of DeiT-S, random weights, on `pictures` enlarged to 224 pixels, at batch 1 and at `batch`.
+
+    Its thresholds are planted so that `batch` pictures, or four, cost about `t` of the dense cost as a whole.
+    """
+    dense, host = deit_at(pictures, t, images=max(4, batch))
+    large = enlarged(pictures[: max(4, batch)])
+    groups = {1: list(large[:4].split(1)), batch: list(large[:4].split(1)) if batch == 1 else [large]}
+    return {f"DeiT-S, batch {size}": saving(dense, host, group, rounds=3) for size, group in groups.items()}
+
+
+def deit_at(pictures: Tensor, t: float, *, images: int) -> tuple[nn.Module, TokenHost]:
+    """DeiT-S with random weights, and the same under thresholds by which `images` pictures cost `t`."""
+    dense = build("deit_s")
+    host = as_vit.prune(dense)
+    return dense, plant(host, enlarged(pictures[:images]), Budget.of(host).shares(t))
+
+
+def enlarged(pictures: Tensor) -> Tensor:
+    """Grey versions of `pictures (images, channels, height, width)`, of 224 pixels and three channels."""
+    grey = pictures.cpu().mean(1, keepdim=True)
+    return F.interpolate(grey, 224).expand(-1, 3, -1, -1).contiguous()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from hw_models import trace
 from lib.lab import plots
@@ -60,7 +60,7 @@ TABLE: dict[str, dict[str, Row]] = {
 
 
 def table_arithmetic() -> dict[str, float]:
-    """What the table's figures say of each other, by metric name.
+    """What the table's figures say of each other, by name.
 
     `throughput_gain_*` and `latency_change_*` of a row over its dense row, in percent; `arithmetic_*`, T
     multiply-accumulates a second; `arithmetic_excess_*`, the network's largest of these over its dense one.
@@ -90,6 +90,26 @@ def table_figure() -> Figure:
     return figure
 
 
+BUDGETS = {"deit_s": (65, 50), "lv_vit_s": (60, 70, 80, 90), "lv_vit_m": (60, 67, 70, 76, 80, 90)}
+"""Budgets in percent that Table 1 and Figure 1 show."""
+
+
+def gmacs(networks: Mapping[str, nn.Module]) -> dict[str, float]:
+    """G multiply-accumulates of `networks`, dense and under the budgets of the paper, by name.
+
+    Dense networks are counted on an image of 224 pixels. A budget of DeiT is a share of the released B; of
+    LV-ViT, whose two heads the formula leaves out, of the dense count.
+    """
+    image = torch.zeros(1, 3, 224, 224)
+    result = {"deit_s_reference": budgets(["deit_s"])["deit_s"].dense / 1e9}
+    for name, network in networks.items():
+        dense = trace(network, image).macs / 1e9
+        full = result["deit_s_reference"] if name == "deit_s" else dense
+        result[f"{name}_dense"] = dense
+        result |= {f"{name}_{percent}": percent / 100 * full for percent in BUDGETS[name]}
+    return result
+
+
 def budgets(networks: Sequence[str]) -> Mapping[str, Budget]:
     """The cost formula of each of `networks` as released, thresholds where the released code has them."""
     found = {}
@@ -97,6 +117,14 @@ def budgets(networks: Sequence[str]) -> Mapping[str, Budget]:
         host = as_vit.prune(build(name), blocks=as_vit.BLOCKS.get(name, as_vit.BLOCKS["deit"]))
         found[name] = Budget.of(host, as_released=True)
     return found
+
+
+def costs_at(budget: Budget, shares: Sequence[float]) -> list[float]:
+    """Cost over dense when each stage keeps a share of what it gets, for each of `shares`."""
+    patches = budget.tokens - budget.prefix
+    stages = torch.arange(1, len(budget.blocks) + 1)
+    counts = torch.stack([patches * share**stages for share in shares])
+    return (budget.of_counts(counts) / budget.dense).tolist()
 
 
 def lowest_traced(name: str) -> float:
@@ -119,7 +147,7 @@ def rivals_gmacs() -> dict[str, float]:
         dynamic = TokenHost(build("deit_s"), stages).eval()
         evit = prune_by_class_attention(build("deit_s"), counts, package=True).eval()
         for name, host in (("dynamicvit", dynamic), ("evit", evit)):
-            result[f"gmacs_{name}_{100 * ratio:.0f}"] = trace(host, image).macs / 1e9
+            result[f"{name}_{100 * ratio:.0f}"] = trace(host, image).macs / 1e9
     return result
 
 
@@ -132,7 +160,7 @@ def _candidates(view: AttentionView) -> Candidates:
 def score_identities(generator: torch.Generator) -> dict[str, float]:
     """How far random scores are from what must hold of them, by metric name; 0 but for rounding.
 
-    `score_outside_heads`: outside the smallest and largest class attention over heads. `score_mean_gap`: from
+    `outside_heads`: outside the smallest and largest class attention over heads. `mean_gap`: from
     the mean over heads where all norms are equal. `permutation_gap`: from the scores of permuted tokens.
     """
     attention, norm = (torch.rand(196, 6, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -146,8 +174,8 @@ def score_identities(generator: torch.Generator) -> dict[str, float]:
     alive = torch.ones(1, 196, dtype=torch.float64)
     moved = rule(score[None], alive)[:, order] - rule(permuted[None], alive)
     return {
-        "score_outside_heads": float(outside.max()),
-        "score_mean_gap": float((equal - attention.mean(1)).abs().max()),
+        "outside_heads": float(outside.max()),
+        "mean_gap": float((equal - attention.mean(1)).abs().max()),
         "permutation_gap": float((permuted - score[order]).abs().max() + moved.abs().max()),
     }
 
@@ -164,16 +192,28 @@ def threshold_slopes(distances: Tensor, temperature: float = 1.0e-4) -> Tensor:
 
 
 def slope_facts() -> dict[str, float]:
-    """Sign and reach of the straight-through gradient at tau = 1e-4, by metric name.
+    """Sign and reach of the straight-through gradient at tau = 1e-4, by name.
 
-    `slope_largest_inside` is the largest slope within 5 tau, which must be negative; `slope_at_*` are shares
+    `largest_inside` is the largest slope within 5 tau, which must be negative; `at_*` are shares
     of the steepest one, further away.
     """
     inside = threshold_slopes(torch.linspace(-5.0e-4, 5.0e-4, 101))
     steepest = float(inside.min())
     away = {"300": 3.0e-4, "1000": 1.0e-3, "2000": 2.0e-3}
     reach = {
-        f"slope_at_{name}_millionths": float(threshold_slopes(torch.tensor([-d, d])).min()) / steepest
+        f"at_{name}_millionths": float(threshold_slopes(torch.tensor([-d, d])).min()) / steepest
         for name, d in away.items()
     }
-    return {"slope_largest_inside": float(inside.max()), "slope_steepest": steepest, **reach}
+    return {"largest_inside": float(inside.max()), "steepest": steepest, **reach}
+
+
+def slopes_figure() -> Figure:
+    """How many tokens fewer a threshold keeps as it rises, by a token's distance from it, at tau = 1e-4."""
+    places = [step * 2.0e-5 for step in range(-50, 51)]
+    slopes = (-threshold_slopes(torch.tensor(places))).tolist()
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for axes in panels:
+        axes.plot(places, slopes, color=plots.COLOURS[0])
+        plots.plain(axes, x="score above threshold", y="tokens lost per unit of threshold")
+    panels[1].set(yscale="log")
+    return figure
