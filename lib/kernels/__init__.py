@@ -1,0 +1,1 @@
+"""Pruned matrices as they are stored and multiplied: formats, generated kernels and layers."""

@@ -1,0 +1,1 @@
+"""Storage formats of pruned matrices: each is encoded, decoded exactly, and counts its own index."""
