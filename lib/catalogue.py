@@ -11,6 +11,7 @@ from lib.project import REPOSITORY, Project
 from lib.samples import file_sha256, sample
 
 Tier = Literal["embedded", "public", "paper"]
+Kind = Literal["images", "sequences", "text"]
 
 
 class Download(BaseModel):
@@ -31,7 +32,7 @@ class DataSet(BaseModel):
 
     name: str
     tier: Tier
-    kind: Literal["images", "sequences"]
+    kind: Kind
     title: str
     layout: str
     licence: str
@@ -120,6 +121,16 @@ DATA_SETS: tuple[DataSet, ...] = (
         classes=tuple("123456789"),
     ),
     DataSet(
+        name="spoken_digits",
+        tier="public",
+        kind="sequences",
+        title="Free Spoken Digit Dataset, 2,700 + 300 recordings at 8 kHz, 6 speakers, 10 digits",
+        layout="data_root holds recordings/DIGIT_SPEAKER_INDEX.wav; index 0 to 4 is the test split",
+        licence="CC BY-SA 4.0",
+        url="https://github.com/Jakobovski/free-spoken-digit-dataset",
+        classes=tuple("0123456789"),
+    ),
+    DataSet(
         name="cifar10",
         tier="public",
         kind="images",
@@ -183,6 +194,24 @@ DATA_SETS: tuple[DataSet, ...] = (
         std=_IMAGENET_STD,
     ),
     DataSet(
+        name="timit",
+        tier="paper",
+        kind="sequences",
+        title="TIMIT, 3,696 + 192 sentences at 16 kHz (400 for validation), 39 classes of phones",
+        layout="data_root holds TRAIN and TEST, each DRn/SPEAKER/SENTENCE.WAV (NIST or RIFF) with .PHN",
+        licence="Linguistic Data Consortium, LDC93S1",
+        url="https://catalog.ldc.upenn.edu/LDC93S1",
+    ),
+    DataSet(
+        name="ptb",
+        tier="paper",
+        kind="text",
+        title="Penn Treebank, preprocessed: 929,589 + 82,430 words (73,760 for validation), 10,000 different",
+        layout="data_root holds ptb.train.txt, ptb.valid.txt and ptb.test.txt",
+        licence="Linguistic Data Consortium, LDC99T42",
+        url="https://catalog.ldc.upenn.edu/LDC99T42",
+    ),
+    DataSet(
         name="class_folders",
         tier="paper",
         kind="images",
@@ -196,7 +225,7 @@ DATA_SETS: tuple[DataSet, ...] = (
 )
 
 
-def find(name: str, kind: Literal["images", "sequences"] | None = None) -> DataSet:
+def find(name: str, kind: Kind | None = None) -> DataSet:
     """The data set `name` (of that kind, if given); WrongUse with the nearest name if there is none."""
     known = {entry.name: entry for entry in DATA_SETS if kind is None or entry.kind == kind}
     if name not in known:
