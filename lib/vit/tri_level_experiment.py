@@ -1,7 +1,7 @@
 """Tri-Level E-ViT's experiment: the levels one by one and together, trained from scratch and timed.
 
-Every arm starts from the same weights. Training time is measured on whole passes over a few images (forward,
-backward, optimiser, bookkeeping), all arms in turns, at the final ratios.
+Every arm starts from the same weights. Training time is that of the whole training, from the first step,
+which drops nothing, to the last, all arms in turns.
 """
 
 import math
@@ -20,13 +20,13 @@ from lib.errors import WrongUse
 from lib.lab.backbones import SMALL_VITS, build
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit
-from lib.lab.fit import FitStep, Loss, Schedule, fit, optimizer_for
+from lib.lab.fit import FitStep, Loss, Schedule, fit
 from lib.lab.train import accuracy
 from lib.vit.example_level import ExampleSets
 from lib.vit.experiment import train_and_test
-from lib.vit.host import TokenHost, class_token_vit
+from lib.vit.host import TokenHost, blocks_of, class_token_vit
+from lib.vit.tri_level_costs import average_cost, macs_by_counts, ratio_of_cost
 from lib.vit.tri_level_vit import (
-    STAGES,
     class_attention_variance,
     random_control,
     ratio_at,
@@ -38,6 +38,9 @@ from lib.vit.tri_level_vit import (
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
+
+WARM_UP = 8
+"""Images that an arm sees before its clock starts."""
 
 
 @dataclass(frozen=True)
@@ -74,40 +77,61 @@ def prepare(
 class Levels:
     """What an arm reduces: `examples` ("" for not at all, else what an exchange goes by), and final ratios.
 
-    `lot` draws the patches that stay, instead of going by class attention (the control).
+    `lot` draws the patches that stay, instead of going by class attention (the random control). Without
+    `ramp` the ratios hold from the first step on (the fixed-ratio control). Without `fused`, attention that
+    nothing masks writes its weights down, as masked attention must.
     """
 
     examples: str = ""
     tokens: float = 1.0
     connections: float = 1.0
     lot: bool = False
+    ramp: bool = True
+    fused: bool = True
+
+    def ratios(self, progress: float) -> tuple[float, float]:
+        """Shares of patches and of connections that stay after `progress` (0 to 1) of the training."""
+        t = progress if self.ramp else 1.0
+        return ratio_at(t, self.tokens), ratio_at(t, self.connections)
 
 
-def arms(tokens: float, connections: float, exchange_by: str = "forgetting") -> dict[str, Levels]:
-    """The levels one by one and together, and the two controls, at these final ratios."""
+def arms(
+    tokens: float, connections: float, fixed: float, exchange_by: str = "forgetting"
+) -> dict[str, Levels]:
+    """The levels one by one and together at these final ratios, and what they are compared with.
+
+    `dense_unfused` is `dense` without the fused attention kernel, `example_token` is `all` without the third
+    level. Controls: `_random` goes by lot at equal counts. `_topk` is the fixed-ratio control, which goes by
+    class attention at a constant ratio and does nothing else: `token_topk` at that of `token`, `all_topk` at
+    `fixed`, which `fixed_ratio` chooses for a training as costly as that of `all`.
+    """
     return {
         "dense": Levels(),
+        "dense_unfused": Levels(fused=False),
         "example": Levels(examples=exchange_by),
         "token": Levels(tokens=tokens),
         "attention": Levels(connections=connections),
+        "example_token": Levels(exchange_by, tokens),
         "all": Levels(exchange_by, tokens, connections),
         "example_random": Levels(examples="random"),
         "token_random": Levels(tokens=tokens, lot=True),
+        "all_random": Levels("random", tokens, connections, lot=True),
+        "token_topk": Levels(tokens=tokens, ramp=False),
+        "all_topk": Levels(tokens=fixed, ramp=False),
     }
-
-
-def timed_arms(tokens: float, connections: float) -> dict[str, Levels]:
-    """The arms of the clock: controls cost what their originals do; `all` also without its third level."""
-    chosen = {
-        name: levels for name, levels in arms(tokens, connections).items() if not name.endswith("_random")
-    }
-    return chosen | {"example_token": Levels("forgetting", tokens)}
 
 
 def host_of(levels: Levels, backbone: "VisionTransformer") -> TokenHost:
-    """`backbone` with what `levels` needs; stages only where something may be dropped or masked."""
+    """`backbone` with what `levels` needs; stages only where something may be dropped or masked.
+
+    Raises WrongUse for stages without the fused kernel: their own blocks would still use it.
+    """
     if levels.tokens == 1 and levels.connections == 1 and levels.examples != "variance":
+        for block in () if levels.fused else blocks_of(backbone):
+            block.attn.fused_attn = False  # type: ignore[misc]  # final only for TorchScript
         return TokenHost(backbone, {})
+    if not levels.fused:
+        raise WrongUse("only the dense network is trained without the fused kernel: set fused=True")
     if levels.lot:
         return random_control(backbone)
     return tri_level(backbone, look_at_last=levels.examples == "variance")
@@ -116,21 +140,18 @@ def host_of(levels: Levels, backbone: "VisionTransformer") -> TokenHost:
 def at_progress(host: TokenHost, levels: Levels, progress: float) -> TokenHost:
     """`host` at the ratios of `levels` after `progress` (0 to 1) of the training."""
     if host.stages:
-        set_ratios(host, ratio_at(progress, levels.tokens), ratio_at(progress, levels.connections))
+        set_ratios(host, *levels.ratios(progress))
     return host
 
 
-def watched_loss(
-    host: TokenHost, levels: Levels, sets: ExampleSets, generator: torch.Generator, *, final: bool = False
-) -> Loss:
+def watched_loss(host: TokenHost, levels: Levels, sets: ExampleSets, generator: torch.Generator) -> Loss:
     """Cross-entropy by gathered execution, which also sets the ratios and records the answers in `sets`.
 
-    Answers are those on augmented images, as in the released code. With `final` the ratios are those of the
-    end of training.
+    Answers are those on augmented images, as in the released code.
     """
 
     def of_batch(images: Tensor, labels: Tensor, places: Tensor, progress: float) -> Tensor:
-        at_progress(host, levels, 1.0 if final else progress)
+        at_progress(host, levels, progress)
         output = host(images, generator=generator)
         spread = None
         if levels.examples == "variance":
@@ -154,13 +175,17 @@ def sets_of(
 
 @dataclass(frozen=True)
 class Arm:
-    """A trained arm at its final ratios: its network, steps, example sets, and test accuracy in percent."""
+    """A trained arm at its final ratios: network, steps, example sets, test accuracy in percent.
+
+    `seconds` is what its whole training took, evaluation not included.
+    """
 
     name: str
     host: TokenHost
     history: Sequence[FitStep]
     sets: ExampleSets
     accuracy: float
+    seconds: float
 
     def epoch_losses(self) -> list[float]:
         """Mean training loss of every epoch."""
@@ -169,93 +194,114 @@ class Arm:
         return [sum(values) / len(values) for values in losses]
 
 
-def train_arm(
-    name: str,
-    levels: Levels,
+class _Training:
+    """An arm on its way, an epoch at a time, and the seconds that it has taken so far."""
+
+    def __init__(
+        self, levels: Levels, bench: Bench, schedule: Schedule, seed: int, removed: float, exchanged: float
+    ) -> None:
+        generator = seeded(seed)
+        self.host = host_of(levels, bench.make()).to(bench.device)
+        self.sets = sets_of(levels, len(bench.train), schedule.epochs, generator, removed, exchanged)
+        loss = watched_loss(self.host, levels, self.sets, generator)
+        self.history: list[FitStep] = []
+        self.seconds = 0.0
+        self._clock = time.process_time if bench.device.type == "cpu" else time.perf_counter
+        self._steps = fit(self.host, bench.train, schedule, generator, loss, chosen=self.sets)
+
+    def epoch(self) -> None:
+        """Train for one epoch; reading the loss of a step waits for the device."""
+        start = self._clock()
+        for step in self._steps:
+            self.history.append(step)
+            if step.ends_epoch:
+                break
+        self.seconds += self._clock() - start
+
+
+def train_arms(
+    contenders: Mapping[str, Levels],
     bench: Bench,
     schedule: Schedule,
     seed: int,
     *,
     removed: float,
     exchanged: float,
-) -> Arm:
-    """Train one arm from scratch and test it at its final ratios."""
-    generator = seeded(seed)
-    host = host_of(levels, bench.make()).to(bench.device)
-    sets = sets_of(levels, len(bench.train), schedule.epochs, generator, removed, exchanged)
-    loss = watched_loss(host, levels, sets, generator)
-    history: list[FitStep] = []
-    with tqdm(desc=name, unit="step", leave=False) as bar:
-        for step in fit(host, bench.train, schedule, generator, loss, chosen=sets):
-            history.append(step)
-            bar.total = step.total
-            bar.set_postfix(loss=f"{step.loss:.3f}")
-            bar.update()
-    at_progress(host, levels, 1.0)
-    score = accuracy(host, bench.test, generator=torch.Generator().manual_seed(seed))
-    return Arm(name, host, history, sets, 100 * score)
+) -> dict[str, Arm]:
+    """Train every arm from scratch under its own schedule, time it, and test it at its final ratios.
 
-
-def training_time(
-    contenders: Mapping[str, Levels],
-    bench: Bench,
-    *,
-    images: int,
-    batch_size: int,
-    rounds: int,
-    removed: float,
-) -> dict[str, float]:
-    """Seconds of a pass of training over `images` images (or what the example level leaves), by arm.
-
-    A pass is what `fit` does in an epoch, at the final ratios: batches cut and augmented, forward, backward,
-    optimiser, and answers recorded. All arms take turns in one process, after one uncounted pass each; the
-    smallest of `rounds` counts. On a CPU the clock is this process's processor time, which on one thread is
-    the time of an idle machine also where the machine is busy; elsewhere it is the wall's.
+    Arms take turns, an epoch each, so that all of them meet the same disturbances; a few images that do not
+    count warm each up. Timed is all that `fit` does: batches cut and augmented, forward, backward, optimiser,
+    answers recorded, examples exchanged. On a CPU the clock is this process's processor time, which on one
+    thread is the time of an idle machine also where the machine is busy; elsewhere it is the wall's.
     """
-    schedule = Schedule(epochs=1, batch_size=batch_size)
+    trainings = {}
+    few = next(bench.train.batches(WARM_UP))[0].to(bench.device)
+    for name, levels in contenders.items():
+        spare = at_progress(host_of(levels, bench.make()).to(bench.device).train(), levels, 1.0)
+        spare(few, generator=seeded(seed)).logits.sum().backward()
+        trainings[name] = _Training(levels, bench, schedule, seed, removed, exchanged)
+    turns = [name for _ in range(schedule.epochs) for name in trainings]
+    for name in tqdm(turns, desc="training", unit="epoch", leave=False):
+        trainings[name].epoch()
+    result = {}
+    for name, training in trainings.items():
+        host = at_progress(training.host, contenders[name], 1.0)
+        score = 100 * accuracy(host, bench.test, generator=torch.Generator().manual_seed(seed))
+        result[name] = Arm(name, host, training.history, training.sets, score, training.seconds)
+    return result
 
-    def contender(levels: Levels) -> Callable[[], None]:
-        generator = seeded(0)
-        host = host_of(levels, bench.make()).to(bench.device)
-        # the subset keeps its size for good, so what is exchanged does not matter to the clock
-        sets = sets_of(levels, images, 1, generator, removed, 0)
-        loss = watched_loss(host, levels, sets, generator, final=True)
-        optimizer = optimizer_for(host, schedule)
 
-        def one_pass() -> None:
-            for _ in fit(host, bench.train, schedule, generator, loss, chosen=sets, optimizer=optimizer):
-                pass
-
-        return one_pass
-
-    clock = time.process_time if bench.device.type == "cpu" else time.perf_counter
-    calls = {name: contender(levels) for name, levels in contenders.items()}
-    for call in calls.values():
-        call()
-    seconds = dict.fromkeys(calls, math.inf)
-    for _ in range(rounds):
-        for name, call in calls.items():
-            start = clock()
-            call()
-            seconds[name] = min(seconds[name], clock() - start)
-    return seconds
+def progress_of(schedule: Schedule, images: int, *, most: int = 1000) -> list[float]:
+    """Progress (0 to 1) at the steps of a training on `images` images an epoch; of many, about `most`."""
+    total = schedule.epochs * math.ceil(images / schedule.batch_size)
+    return [step / total for step in range(0, total, max(1, total // most))]
 
 
 def training_operations(
-    contenders: Mapping[str, Levels], bench: Bench, *, removed: float
+    contenders: Mapping[str, Levels], bench: Bench, schedule: Schedule, *, removed: float
 ) -> dict[str, float]:
-    """Multiply-accumulates of a pass at the final ratios over those of the dense pass, by arm.
+    """Multiply-accumulates of a whole training over those of the dense one, by arm.
 
-    Counted on the executed networks, forward; the backward pass costs twice the forward one in all arms.
+    Counted on the executed networks, forward, at the ratios of every step; the backward pass costs twice the
+    forward one in all arms.
     """
     image = next(bench.train.batches(1))[0]
     dense = trace(bench.make(), image).macs
+    macs: dict[tuple[object, ...], int] = {}
     result = {}
     for name, levels in contenders.items():
-        host = at_progress(host_of(levels, bench.make()), levels, 1.0).eval()
-        share = 1 - removed if levels.examples else 1.0
-        result[name] = share * trace(host, image).macs / dense
+        host = host_of(levels, bench.make()).eval()
+        images = _images_of(levels, bench, removed)
+        work = []
+        for progress in progress_of(schedule, images):
+            tokens, connections = levels.ratios(progress)
+            counts = token_counts(tokens, host.patches)
+            same_work = (len(host.stages), levels.lot, levels.fused, counts, connections < 1)
+            if same_work not in macs:
+                macs[same_work] = trace(at_progress(host, levels, progress), image).macs
+            work.append(macs[same_work])
+        result[name] = images / len(bench.train) * sum(work) / len(work) / dense
     return result
+
+
+def fixed_ratio(bench: Bench, schedule: Schedule, tokens: float, *, removed: float) -> float:
+    """The constant token ratio at which a training on all examples costs what that of all levels does.
+
+    Costs are counted in multiply-accumulates over all steps; those on the levels' side are at a ratio that
+    falls to `tokens`, on the examples that are left.
+    """
+    network = bench.make()
+    patches = network.patch_embed.num_patches
+    macs = macs_by_counts(network, next(bench.train.batches(1))[0])
+    images = _images_of(Levels("forgetting"), bench, removed)
+    ratios = (ratio_at(progress, tokens) for progress in progress_of(schedule, images))
+    return ratio_of_cost(macs, patches, images / len(bench.train) * average_cost(macs, patches, ratios))
+
+
+def _images_of(levels: Levels, bench: Bench, removed: float) -> int:
+    """Images of an epoch of an arm."""
+    return len(sets_of(levels, len(bench.train), 1, torch.Generator(), removed, 0).training)
 
 
 @dataclass(frozen=True)
@@ -304,49 +350,3 @@ def broken_invariants(sets: ExampleSets, generator: torch.Generator) -> int:
         moved = int((~was_training[sets.training]).sum()), int(was_training[sets.held_out].sum())
         broken += (not kept_sizes) + (not partition) + (moved != (sets.size, sets.size))
     return broken
-
-
-def macs_by_counts(backbone: "VisionTransformer", image: Tensor) -> Callable[[Sequence[int]], int]:
-    """A function from the patches left after stages inside blocks 3, 6, 9 to MACs of one image.
-
-    A block spends 4 n D^2 + 2 n^2 D on attention, at the length n that it gets, and 2 n D H on its MLP, at
-    the length that its stage leaves. Patch embedding and head are what is left of the traced dense network.
-    """
-    from timm.layers import Mlp
-
-    patches, prefix = backbone.patch_embed.num_patches, backbone.num_prefix_tokens
-    first = next(module for module in backbone.blocks.modules() if isinstance(module, Mlp))
-    width, hidden = backbone.embed_dim, first.fc1.out_features
-
-    def blocks(counts: Sequence[int]) -> int:
-        total, n = 0, patches + prefix
-        for block in range(len(backbone.blocks)):
-            total += 4 * n * width**2 + 2 * n**2 * width
-            if block in STAGES:
-                n = counts[STAGES.index(block)] + prefix
-            total += 2 * n * width * hidden
-        return total
-
-    rest = trace(backbone, image).macs - blocks((patches,) * len(STAGES))
-    return lambda counts: rest + blocks(counts)
-
-
-def pruned_gmacs(backbone: "VisionTransformer", image: Tensor, ratios: Sequence[float]) -> dict[float, float]:
-    """GMACs of one image by token ratio, counted on the executed network."""
-    host = tri_level(backbone).eval()
-    return {ratio: trace(set_ratios(host, ratio), image).macs / 1e9 for ratio in ratios}
-
-
-def training_average(
-    macs: Callable[[Sequence[int]], int], patches: int, ratio: float, *, iterations: int = 3000
-) -> float:
-    """Mean MACs of a training of `iterations` steps under the ratio schedule, over those of a dense one."""
-    progress = ((step + 0.5) / iterations for step in range(iterations))
-    total = sum(macs(token_counts(ratio_at(t, ratio), patches)) for t in progress)
-    return total / iterations / macs((patches,) * len(STAGES))
-
-
-def schedule_lines(ratios: Sequence[float], points: int = 31) -> tuple[list[float], dict[str, list[float]]]:
-    """Progress in percent, and the schedule of each final ratio there, for a figure."""
-    progress = [point / (points - 1) for point in range(points)]
-    return [100 * t for t in progress], {f"r {r}": [ratio_at(t, r) for t in progress] for r in ratios}

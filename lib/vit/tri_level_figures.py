@@ -1,6 +1,6 @@
-"""Figures of the Tri-Level notebook: what is easy and what is not, and who still sees whom."""
+"""Figures of the Tri-Level notebook: what is easy and what is not, who still sees whom, arms and controls."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import torch
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lib.lab.datasets import ImageSplit
-from lib.lab.plots import viewable
+from lib.lab.plots import bars, viewable
 
 
 def extremes(split: ImageSplit, counts: Tensor, *, each: int = 6) -> Figure:
@@ -37,4 +37,44 @@ def connections(masks: Sequence[Tensor], titles: Sequence[str]) -> Figure:
         panel.imshow(mask.cpu(), cmap="Blues", interpolation="nearest")
         panel.set(xlabel="patch seen", ylabel="patch", title=title)
     figure.tight_layout()
+    return figure
+
+
+def beside_controls(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """`scores` by arm, for grouped bars: what chose (the method, chance, a fixed ratio) -> arm -> score.
+
+    Controls are named after what they control, `all_random` and `all_topk` after `all`.
+    """
+    endings = {"_random": "by lot", "_topk": "fixed-ratio top-k"}
+    grouped: dict[str, dict[str, float]] = {"by the method": {}, **{kind: {} for kind in endings.values()}}
+    for name, score in scores.items():
+        ending = next((ending for ending in endings if name.endswith(ending)), "")
+        kind = endings.get(ending, "by the method")
+        grouped[kind][name.removesuffix(ending).replace("_", " ")] = score
+    return grouped
+
+
+def accuracies(scores: Mapping[str, float]) -> Figure:
+    """Test accuracy in percent by arm, `scores`, each control beside what it controls."""
+    figure = bars(beside_controls(scores), y="test accuracy (%)", decimals=1)
+    figure.axes[0].set_ylim(top=1.3 * max(*scores.values(), 1.0))  # room for the legend
+    return figure
+
+
+def training_time(times: Mapping[str, float], operations: Mapping[str, float]) -> Figure:
+    """Time and operations of whole trainings over the dense one, for the arms that `operations` holds.
+
+    The title sets the attention level's time against dense attention with the fused kernel and without.
+    """
+    groups = {name: name.replace("_", " ") for name in operations}
+    fused, unfused = (times["attention"] / times[name] for name in ("dense", "dense_unfused"))
+    figure = bars(
+        {
+            "operations": {groups[name]: operations[name] for name in groups},
+            "time": {groups[name]: times[name] for name in groups},
+        },
+        y="whole training, over dense",
+        title=f"the attention level's time: {fused:.2f} x dense, {unfused:.2f} x dense unfused",
+    )
+    figure.axes[0].set_ylim(top=1.15 * max(*times.values(), *operations.values()))
     return figure

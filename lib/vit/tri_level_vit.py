@@ -88,7 +88,7 @@ class StrongestConnections:
         wanted = (alive.sum(1).double() * self.ratio - 1.0e-9).ceil().long().clamp(min=1)
         among = attention.masked_fill(~alive[:, None, :], -torch.inf)
         place = (wanted - 1)[:, None, None].expand(-1, attention.shape[1], 1)
-        last = among.sort(-1, descending=True).values.gather(-1, place)
+        last = among.topk(int(wanted.max()), dim=-1).values.gather(-1, place)
         pairs = alive[:, :, None] & alive[:, None, :]
         return ((among >= last) & pairs).to(attention.dtype)
 

@@ -3,8 +3,11 @@
 import math
 from itertools import pairwise
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hw_models import trace
 from lib.errors import WrongUse
@@ -12,21 +15,21 @@ from lib.lab.backbones import build
 from lib.lab.fit import Schedule
 from lib.vit.attention import Connections, exact_weights
 from lib.vit.host import TokenHost
+from lib.vit.tri_level_costs import average_cost, macs_by_counts, ratio_of_cost, training_average
 from lib.vit.tri_level_experiment import (
     Bench,
     Levels,
     arms,
     at_progress,
     connections_of,
+    fixed_ratio,
     host_of,
-    macs_by_counts,
     prepare,
-    timed_arms,
-    train_arm,
-    training_average,
+    progress_of,
+    train_arms,
     training_operations,
-    training_time,
 )
+from lib.vit.tri_level_figures import accuracies, beside_controls, training_time
 from lib.vit.tri_level_vit import (
     KeepShare,
     StrongestConnections,
@@ -145,6 +148,24 @@ def test_ties_keep_more_than_their_share() -> None:
     assert mask.sum(-1).tolist() == [[4, 4, 4, 4]]
 
 
+@given(seed=st.integers(0, 1000), ratio=st.floats(0.02, 1.0), values=st.integers(1, 6))
+def test_strongest_connections_are_those_of_a_sorted_row(seed: int, ratio: float, values: int) -> None:
+    # few different values: rows full of ties, and images that keep different numbers of patches
+    generator = torch.Generator().manual_seed(seed)
+    attention = torch.randint(0, values, (3, 7, 7), generator=generator) / 8
+    keep = (torch.rand(3, 7, generator=generator) < 0.6).float()
+    mask = StrongestConnections(ratio)(attention, keep)
+    for image in range(3):
+        alive = keep[image].nonzero().flatten().tolist()
+        for row in range(7):
+            entries = sorted((float(attention[image, row, j]) for j in alive), reverse=True)
+            last = entries[share_of(len(alive), ratio) - 1] if alive else 0.0
+            expected = [
+                float(row in alive and j in alive and attention[image, row, j] >= last) for j in range(7)
+            ]
+            assert mask[image, row].tolist() == expected
+
+
 def test_the_attention_ratio_is_what_stays() -> None:
     attention = torch.rand(1, 177, 177, generator=torch.Generator().manual_seed(0))
     mask = StrongestConnections(0.1)(attention, torch.ones(1, 177))
@@ -234,17 +255,68 @@ def test_training_average_lies_between_the_last_ratio_and_the_dense_network() ->
     assert training_average(macs, PATCHES, 1.0, iterations=30) == 1
 
 
-def test_masking_connections_saves_no_operation(bench: Bench) -> None:
-    cost = training_operations(timed_arms(0.7, 0.1), bench, removed=0.2)
-    assert cost["dense"] == 1
+def test_average_cost_is_the_mean_over_steps() -> None:
+    # 10 patches: 7, 5, 4 are left at 0.7, and three stages cost what they leave
+    assert average_cost(sum, 10, [1.0, 0.7]) == pytest.approx((30 + 16) / 2 / 30)
+    with pytest.raises(WrongUse, match="without steps"):
+        average_cost(sum, 10, [])
+
+
+def test_ratio_of_a_cost_is_the_nearest_that_whole_patches_allow() -> None:
+    # 10 patches: 16 of 30 at 0.7 and just above 0.6, 10 of 30 at 0.5
+    assert token_counts(ratio_of_cost(sum, 10, 16 / 30), 10) == (7, 5, 4)
+    assert token_counts(ratio_of_cost(sum, 10, 10.4 / 30), 10) == (5, 3, 2)
+    assert ratio_of_cost(sum, 10, 1.0) == pytest.approx(0.901)
+    assert ratio_of_cost(sum, 10, 0.0) == pytest.approx(0.001)
+
+
+def test_progress_is_that_of_the_steps() -> None:
+    schedule = Schedule(epochs=2, batch_size=4)
+    assert progress_of(schedule, 5) == [0, 0.25, 0.5, 0.75]
+    assert len(progress_of(schedule, 40_000)) == 1000
+    assert progress_of(schedule, 0) == []
+
+
+SCHEDULE = Schedule(epochs=2, batch_size=10)
+
+
+@pytest.fixture(scope="module")
+def operations(bench: Bench) -> dict[str, float]:
+    contenders = arms(0.7, 0.1, fixed_ratio(bench, SCHEDULE, 0.7, removed=0.2))
+    return training_operations(contenders, bench, SCHEDULE, removed=0.2)
+
+
+def test_operations_of_a_training_follow_its_schedule(bench: Bench, operations: dict[str, float]) -> None:
+    cost = operations
+    network = bench.make()
+    macs = macs_by_counts(network, pictures(1, network))
+    patches = network.patch_embed.num_patches
+    assert cost["dense"] == cost["dense_unfused"] == 1
     assert cost["example"] == pytest.approx(0.8)
-    assert cost["attention"] >= 1
-    assert cost["all"] >= cost["example_token"]
+    # the executed network also reads the class token's row at each stage, at most 0.5 % of its work
+    ramp = average_cost(macs, patches, [ratio_at(step / 4, 0.7) for step in range(4)])
+    assert ramp <= cost["token"] < ramp + 0.005
+    fixed = average_cost(macs, patches, [0.7])
+    assert fixed <= cost["token_topk"] < fixed + 0.005
+    assert fixed < ramp
     assert cost["example_token"] == pytest.approx(0.8 * cost["token"])
 
 
+def test_masking_connections_saves_no_operation(operations: dict[str, float]) -> None:
+    assert operations["attention"] >= 1
+    assert operations["all"] >= operations["example_token"]
+
+
+def test_the_fixed_ratio_costs_a_training_what_all_levels_cost(
+    bench: Bench, operations: dict[str, float]
+) -> None:
+    assert operations["all_topk"] == pytest.approx(operations["all"], abs=0.02)
+    nothing = fixed_ratio(bench, SCHEDULE, 1.0, removed=0.0)
+    assert token_counts(nothing, PATCHES) == (PATCHES,) * 3
+
+
 def test_arms_follow_the_schedule_and_end_at_their_ratios() -> None:
-    levels = arms(0.6, 0.2)["all"]
+    levels = arms(0.6, 0.2, 0.5)["all"]
     host = host_of(levels, network())
     at_progress(host, levels, 0.0)
     assert [(stage.rule.ratio, stage.connect) for stage in host.ordered] == [(1.0, None)] * 3  # type: ignore[attr-defined]
@@ -254,23 +326,68 @@ def test_arms_follow_the_schedule_and_end_at_their_ratios() -> None:
     assert len(host_of(Levels(examples="forgetting"), network()).stages) == 0
 
 
+def test_the_fixed_ratio_holds_from_the_first_step() -> None:
+    fixed = arms(0.6, 0.2, 0.5)
+    assert fixed["token_topk"].ratios(0.0) == fixed["token_topk"].ratios(1.0) == pytest.approx((0.6, 1.0))
+    assert fixed["all_topk"].ratios(0.0) == pytest.approx((0.5, 1.0))
+
+
+def test_without_the_fused_kernel_the_dense_network_computes_the_same() -> None:
+    images = pictures(2, network())
+    fused, unfused = (host_of(Levels(fused=on), network()).eval() for on in (True, False))
+    assert {block.attn.fused_attn for block in unfused.blocks} == {False}
+    unfused.load_state_dict(fused.state_dict())
+    with torch.inference_mode():
+        assert (fused(images).logits - unfused(images).logits).abs().max() < CLOSE
+    with pytest.raises(WrongUse, match="only the dense network"):
+        host_of(Levels(tokens=0.5, fused=False), network())
+
+
 @pytest.mark.parametrize("by", ["forgetting", "variance"])
 def test_an_arm_trains_and_watches_its_examples(bench: Bench, by: str) -> None:
     schedule = Schedule(epochs=2, batch_size=7)
-    arm = train_arm("all", Levels(by, 0.7, 0.5), bench, schedule, 0, removed=0.2, exchanged=0.05)
-    assert arm.history[-1].total == 2 * math.ceil(16 / 7)
+    levels = {"all": Levels(by, 0.7, 0.5)}
+    arm = train_arms(levels, bench, schedule, 0, removed=0.2, exchanged=0.05)["all"]
+    assert arm.history[-1].total == len(arm.history) == 2 * math.ceil(16 / 7)
     assert len(arm.sets.training) == 16
     assert arm.sets.forgetting.presentations.sum() == 16  # of the second epoch, after the exchange
     assert (arm.sets.forgetting.spread(arm.sets.training) > 0).any() == (by == "variance")
     assert len(arm.epoch_losses()) == 2
     assert 0 <= arm.accuracy <= 100
+    assert arm.seconds > 0
+    assert [stage.rule.ratio for stage in arm.host.ordered[:3]] == pytest.approx([0.7] * 3)  # type: ignore[attr-defined]
 
 
-def test_passes_of_all_arms_are_timed(bench: Bench) -> None:
-    contenders = timed_arms(0.5, 0.5)
-    seconds = training_time(contenders, bench, images=10, batch_size=5, rounds=1, removed=0.2)
-    assert set(seconds) == {"dense", "example", "token", "attention", "all", "example_token"}
-    assert all(value > 0 for value in seconds.values())
+def test_taking_turns_changes_nothing_for_an_arm(bench: Bench) -> None:
+    levels = {"token": Levels(tokens=0.7), "lot": Levels("random", 0.7, lot=True)}
+    schedule = Schedule(epochs=2, batch_size=10)
+    together = train_arms(levels, bench, schedule, 0, removed=0.2, exchanged=0.05)
+    for name in levels:
+        alone = train_arms({name: levels[name]}, bench, schedule, 0, removed=0.2, exchanged=0.05)
+        assert [step.loss for step in alone[name].history] == [step.loss for step in together[name].history]
+
+
+def test_controls_stand_beside_what_they_control() -> None:
+    scores = {"dense": 1.0, "example_token": 2.0, "all": 3.0, "all_random": 4.0, "all_topk": 5.0}
+    assert beside_controls(scores) == {
+        "by the method": {"dense": 1.0, "example token": 2.0, "all": 3.0},
+        "by lot": {"all": 4.0},
+        "fixed-ratio top-k": {"all": 5.0},
+    }
+
+
+def test_accuracies_are_grouped_by_level() -> None:
+    figure = accuracies({"dense": 20.0, "all": 30.0, "all_topk": 25.0})
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["dense", "all"]
+    plt.close(figure)
+
+
+def test_the_attention_level_is_set_against_both_dense_trainings() -> None:
+    operations = {"dense": 1.0, "dense_unfused": 1.0, "attention": 1.0}
+    figure = training_time({"dense": 1.0, "dense_unfused": 1.25, "attention": 1.5, "lot": 9.0}, operations)
+    assert "1.50 x dense, 1.20 x dense unfused" in figure.axes[0].get_title()
+    assert len(figure.axes[0].get_xticklabels()) == 3
+    plt.close(figure)
 
 
 def test_backbones_that_do_not_take_the_images_are_refused() -> None:
