@@ -1,1 +1,2 @@
-"""Pruned matrices as they are stored and multiplied: formats, generated kernels and layers."""
+"""Pruned matrices as they are stored and multiplied: storage formats, generated kernels, layers made of
+them."""

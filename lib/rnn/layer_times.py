@@ -1,0 +1,105 @@
+"""Times of one pruned layer as a matrix product on this machine: dense, in sparse rows, and compiled.
+
+A layer is its matrix `(P, Q)` times the columns `(Q, N)` that its input is laid out in; N is 1 for a
+recurrent step and the number of output pixels for a convolution. Laying out is not timed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lib.errors import WrongUse
+from lib.kernels.compiler import compile_matrix
+from lib.lab.measure import latencies
+from lib.rnn.baselines import Unstructured
+from lib.rnn.csr_gru import compressed_rows
+from lib.rnn.grim import BlockColumnRow
+
+LAYERS: dict[str, tuple[int, int, int]] = {
+    "gru": (3 * 1024, 1024, 1),
+    "vgg16": (512, 512 * 9, 14 * 14),
+    "resnet18": (256, 256 * 9, 14 * 14),
+}
+"""P, Q and N by name: a recurrent matrix of the GRU, VGG-16's last block and ResNet-18's third stage."""
+
+Block = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class LayerTimes:
+    """Least microseconds by contender, and the largest error of a compiled product over its largest entry.
+
+    Contenders: `dense` and `csr` (PyTorch), `compiled_dense`, `unstructured` and `bcr` (compiled).
+    """
+
+    us: Mapping[str, float]
+    gap: float
+
+    @property
+    def compiler_gain(self) -> float:
+        """Dense in PyTorch over dense compiled."""
+        return self.us["dense"] / self.us["compiled_dense"]
+
+    @property
+    def pruning_gain(self) -> float:
+        """Dense compiled over pruned compiled."""
+        return self.us["compiled_dense"] / self.us["bcr"]
+
+
+def layer_times(
+    name: str, rate: float, block: Block, generator: torch.Generator, *, burst_s: float
+) -> LayerTimes:
+    """All contenders on one layer with normal weights, in alternating bursts. Raises WrongUse by name."""
+    if name not in LAYERS:
+        raise WrongUse(f"no layer {name!r} to time; choose from {', '.join(LAYERS)}")
+    rows, columns, width = LAYERS[name]
+    weight = torch.randn(rows, columns, generator=generator)
+    x = _input(columns, width, generator)
+    pruned = weight * BlockColumnRow(*block).mask(weight, rate)
+    loose = weight * Unstructured().mask(weight, rate)
+    sparse = compressed_rows(pruned)
+    compiled = {"compiled_dense": weight, "unstructured": loose, "bcr": pruned}
+    products = {
+        key: compile_matrix(matrix, block=block if key == "bcr" else None) for key, matrix in compiled.items()
+    }
+    calls: dict[str, Callable[[], object]] = {"dense": partial(torch.matmul, weight, x)}
+    calls["csr"] = partial(torch.matmul, sparse, x)
+    calls |= {key: partial(product.multiply, x) for key, product in products.items()}
+    gap = max(_gap(products[key].multiply(x), matrix @ x) for key, matrix in compiled.items())
+    return LayerTimes(_least_us(calls, burst_s), gap)
+
+
+def block_times(
+    name: str,
+    rate: float,
+    weights: Mapping[str, tuple[Tensor, Block]],
+    generator: torch.Generator,
+    *,
+    burst_s: float,
+) -> dict[str, float]:
+    """Least microseconds of compiled products with `weights`, each pruned in its own blocks, by their key.
+
+    All have the shape of the layer `name` and meet the same input.
+    """
+    _, columns, width = LAYERS[name]
+    x = _input(columns, width, generator)
+    calls: dict[str, Callable[[], object]] = {}
+    for key, (weight, block) in weights.items():
+        pruned = weight * BlockColumnRow(*block).mask(weight, rate)
+        calls[key] = partial(compile_matrix(pruned, block=block).multiply, x)
+    return _least_us(calls, burst_s)
+
+
+def _input(columns: int, width: int, generator: torch.Generator) -> Tensor:
+    return torch.randn((columns,) if width == 1 else (columns, width), generator=generator)
+
+
+def _gap(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+def _least_us(calls: Mapping[str, Callable[[], object]], burst_s: float) -> dict[str, float]:
+    return {key: 1e6 * each.minimum_s for key, each in latencies(calls, burst_s=burst_s).items()}
