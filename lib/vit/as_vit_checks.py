@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hw_models import trace
 from lib.lab import plots
-from lib.lab.backbones import build
+from lib.lab.backbones import build, parameters
 from lib.vit import as_vit
 from lib.vit.as_vit_budget import Budget
 from lib.vit.attention import AttentionView
@@ -149,6 +149,11 @@ def rivals_gmacs() -> dict[str, float]:
         for name, host in (("dynamicvit", dynamic), ("evit", evit)):
             result[f"{name}_{100 * ratio:.0f}"] = trace(host, image).macs / 1e9
     return result
+
+
+def evit_parameters(network: nn.Module) -> int:
+    """Number of parameters of `network` when EViT keeps one patch at each of its default blocks."""
+    return parameters(prune_by_class_attention(network, (1, 1, 1), package=True))
 
 
 def _candidates(view: AttentionView) -> Candidates:

@@ -1,6 +1,8 @@
 """AS-ViT: scores from attention, learnable thresholds, and a budget whose gradient reaches them."""
 
 import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,6 +18,9 @@ from lib.vit.selectors import Candidates
 from lib.vit.topk import prune_by_class_attention
 from tests.vit.parts import network, pictures
 
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
 CLOSE = 1.0e-4
 
 
@@ -27,9 +32,11 @@ def scored(class_attention: torch.Tensor, context_norm: torch.Tensor) -> torch.T
     return as_vit.HeadWeightedSelector()(candidates)
 
 
-def calibrated_host(backbone: torch.nn.Module, images: torch.Tensor) -> as_vit.TokenHost:
+def calibrated_host(
+    backbone: torch.nn.Module, images: torch.Tensor, blocks: Sequence[int] = as_vit.BLOCKS["deit"]
+) -> as_vit.TokenHost:
     """Thresholds at the medians of the scores, so that images keep different numbers of patches."""
-    host = as_vit.prune(backbone, thresholds=(-1.0, -1.0, -1.0)).eval()
+    host = as_vit.prune(backbone, blocks=blocks, thresholds=(-1.0, -1.0, -1.0)).eval()
     with torch.inference_mode():
         traces = host(images, execution="masked").stages
     for threshold, stage in zip(as_vit.thresholds_of(host), traces, strict=True):
@@ -64,14 +71,46 @@ def test_negative_thresholds_are_the_backbone_bit_for_bit(execution: str) -> Non
 def test_masked_equals_gathered_with_counts_that_differ(name: str, batch: int) -> None:
     backbone = network(name)
     images = pictures(batch, backbone)
-    host = as_vit.prune(backbone, blocks=(2, 4, 7), thresholds=(-1.0, -1.0, -1.0)).eval()
+    host = calibrated_host(backbone, images, blocks=(2, 4, 7))
     with torch.inference_mode():
-        traces = host(images, execution="masked").stages
-        for threshold, stage in zip(as_vit.thresholds_of(host), traces, strict=True):
-            threshold.data.fill_(float(stage.scores.median()))
         masked, gathered = host(images, execution="masked"), host(images)
     for left, right in zip(masked.stages, gathered.stages, strict=True):
         assert torch.equal(left.keep, right.keep)
+    assert (masked.logits - gathered.logits).abs().max() < CLOSE
+
+
+def oblong() -> "VisionTransformer":
+    """Five patches by three, weights far from their initial ones."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(2)
+    model = VisionTransformer(img_size=(20, 12), patch_size=4, embed_dim=16, depth=4, num_heads=2)
+    for parameter in model.parameters():
+        parameter.data.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("execution", ["masked", "gathered"])
+def test_identity_on_oblong_images(batch: int, execution: str) -> None:
+    backbone = oblong()
+    images = torch.randn(batch, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    host = as_vit.prune(backbone, blocks=(1, 2, 3), thresholds=(-1.0, -1.0, -1.0)).eval()
+    with torch.inference_mode():
+        output = host(images, execution=execution)
+        assert torch.equal(output.logits, backbone(images))
+    assert [stage.keep.sum(1).tolist() for stage in output.stages] == [[15] * batch] * 3
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_masked_equals_gathered_on_oblong_images(batch: int) -> None:
+    images = torch.randn(batch, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    host = calibrated_host(oblong(), images, blocks=(1, 2, 3))
+    with torch.inference_mode():
+        masked, gathered = host(images, execution="masked"), host(images)
+    for left, right in zip(masked.stages, gathered.stages, strict=True):
+        assert torch.equal(left.keep, right.keep)
+    assert 0 < gathered.stages[-1].keep.sum() < 15 * batch
     assert (masked.logits - gathered.logits).abs().max() < CLOSE
 
 

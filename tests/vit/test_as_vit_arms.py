@@ -91,6 +91,20 @@ def test_savings_count_what_the_images_kept() -> None:
     host = as_vit.prune(backbone, thresholds=(1.0, 1.0, 1.0)).eval()
     saved = as_vit_arms.saving(backbone, host, [pictures(2, backbone)], rounds=1, burst_s=0.0)
     assert saved.macs == pytest.approx(100 * (1 - Budget.of(host).lowest))
+    assert saved.spread == 0  # of a single round
+
+
+def test_saved_time_is_the_median_of_the_rounds_own_savings(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = network()
+    host = as_vit.prune(backbone).eval()
+    # a machine that slows down by half from round to round, and a pruned network hit by other load in one
+    dense_s, host_s = [1.0, 1.5, 2.25, 3.375], [0.6, 1.05, 1.8, 33.75]
+    bursts = {id(backbone): iter([1.0, *dense_s]), id(host): iter(host_s)}
+    monkeypatch.setattr(as_vit_arms, "_burst", lambda model, *_: next(bursts[id(model)]))
+    saved = as_vit_arms.saving(backbone, host, [pictures(1, backbone)], rounds=4)
+    # 40, 30, 20 and -900 %: the median is halfway between 30 and 20
+    assert saved.time == pytest.approx(25.0)
+    assert saved.spread == pytest.approx((30 + 10 / 4) - (20 - 920 / 4))
 
 
 def test_losses_are_those_of_each_image(bench: Bench) -> None:

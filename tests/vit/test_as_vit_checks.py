@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lib.vit import as_vit_checks as checks
+from tests.vit.parts import network
 
 
 def test_table_says_what_its_figures_say_of_each_other() -> None:
@@ -49,3 +50,10 @@ def test_rivals_of_the_table_are_counted() -> None:
     # 2.878 without predictors, which cost 47.0 x (1 + 137/196 + 96/196) MMACs
     assert rivals["dynamicvit_70"] == pytest.approx(2.981, abs=5e-4)
     assert rivals["evit_50"] == pytest.approx(2.31, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["small", "lv"])
+def test_evit_adds_no_parameters(name: str) -> None:
+    backbone = network(name)
+    expected = sum(parameter.numel() for parameter in backbone.parameters())
+    assert checks.evit_parameters(backbone) == expected
