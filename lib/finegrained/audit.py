@@ -14,7 +14,8 @@ from lib.finegrained.overlap import overlapping_vit
 from lib.finegrained.regions import light_share, threshold
 from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit.attention import attend
-from lib.vit.host import blocks_of
+from lib.vit.host import blocks_of, embedded
+from lib.vit.tokens import add_attention, add_mlp
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -65,14 +66,17 @@ class Reach:
 
 
 def reach(model: AFTrans, images: Tensor, labels: Tensor) -> Reach:
-    """Which parameters each scale uses, found by backpropagating each loss alone."""
+    """Which parameters each scale teaches, found by backpropagating each loss alone.
+
+    A gradient that is zero throughout teaches nothing and does not count.
+    """
     names, parameters = zip(*model.named_parameters(), strict=True)
     scales = model.scales(images)
     found = []
     for logits in (scales.whole, scales.part):
         value = F.cross_entropy(logits, labels)
         gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        found.append({name for name, grad in zip(names, gradients, strict=True) if grad is not None})
+        found.append({name for name, grad in zip(names, gradients, strict=True) if _size([grad]) > 0})
     whole, part = found
     return Reach(frozenset(whole - part), frozenset(part - whole), frozenset(whole & part))
 
@@ -111,14 +115,13 @@ def underflow(
     backbone: "VisionTransformer", gate: LayerGate, images: Tensor, dtype: torch.dtype
 ) -> Underflow:
     """What the sources' equations give without logarithms: products of softmax outputs in `dtype`."""
-    x = backbone._pos_embed(backbone.patch_embed(images))
+    x = embedded(backbone, images)
     maps = []
     for block in blocks_of(backbone):
         out, group = attend(block.attn, block.norm1(x))
         attention = (group.q * group.scale @ group.k.transpose(-2, -1)).softmax(-1)
         maps.append(plain_product(attention, dtype))
-        x = x + block.ls1(out)
-        x = x + block.ls2(block.mlp(block.norm2(x)))
+        x = add_mlp(block, add_attention(block, x, out))
     products = torch.stack(maps, 1)
     gates = gate(products.float().mean((-2, -1)))
     return Underflow(100 * float((products == 0).float().mean()), float((gates - 0.5).abs().max()))

@@ -1,6 +1,7 @@
 """What AFTrans adds to a ViT, by closed formula: tokens, parameters, multiply-accumulates, head products."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Shape:
     def head_products(self, image: int, stride: int) -> int:
         """Multiplications of the Hadamard product over heads: L (K - 1) (N + 1)^2."""
         return self.layers * (self.heads - 1) * self.tokens(image, stride) ** 2
+
+    def doubling(self, part: Literal["layers", "heads"], image: int, stride: int) -> float:
+        """Head products with twice as many layers or heads, over these."""
+        twice = replace(self, **{part: 2 * getattr(self, part)})
+        return twice.head_products(image, stride) / self.head_products(image, stride)
 
     def row(self, image: int, stride: int) -> dict[str, tuple[float, str]]:
         """The four counts, by name: value and unit."""

@@ -1,7 +1,7 @@
 """AFTrans's experiment: arms that differ in where the second look goes, trained alike from one start."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,10 +37,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """What sets an arm apart: its settings and the weight beta of its local loss."""
+    """What sets an arm apart: its settings, the weight beta of its local loss, whether it is trained."""
 
     settings: Settings
     beta: float = 1.0
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,13 @@ class Arm:
 
 
 def arms(eta: float, reduction: int, beta: float) -> dict[str, ArmPlan]:
-    """The arms: one look; AFTrans; and AFTrans with a random place, equal layer weights, or a taught gate."""
+    """The arms: the start; one look; AFTrans, also at a random place, with equal weights, or a taught gate.
+
+    The start is AFTrans before any training: the pretrained network, with a copied token and table.
+    """
     default = Settings(eta, reduction)
     return {
+        "start": ArmPlan(default, beta, trained=False),
         "global_only": ArmPlan(default, beta=0.0),
         "aftrans": ArmPlan(default, beta),
         "random_region": ArmPlan(Settings(eta, reduction, where="random"), beta),
@@ -143,12 +148,16 @@ def _vit_b16(image_size: int, classes: int) -> "VisionTransformer":
 
 
 def train_arm(name: str, plan: ArmPlan, bench: Bench, schedule: Schedule, seed: int, alpha: float) -> Arm:
-    """Train one arm from the start that all share, on the same images in the same order, and test it."""
+    """Train one arm from the start that all share, on the same images in the same order, and test it.
+
+    An arm that is not trained is tested as it starts.
+    """
     order = seeded(seed)
     model = AFTrans(copy.deepcopy(bench.dense), plan.settings).to(next(bench.dense.parameters()).device)
     places = torch.Generator().manual_seed(seed)
     before = _gate_weights(model)
     losses = []
+    schedule = schedule if plan.trained else replace(schedule, epochs=0)
     with tqdm(desc=name, unit="step", leave=False) as bar:
         for step in fit(model, bench.train, schedule, order, objective(model, alpha, plan.beta, places)):
             losses.append(step.loss)

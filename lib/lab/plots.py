@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-COLOURS = ("#3b6fb6", "#d1843c", "#5c9e5f", "#a95aa1", "#7f7f7f")
+COLOURS = ("#3b6fb6", "#d1843c", "#5c9e5f", "#a95aa1", "#7f7f7f", "#c44e52")
 
 
 def plain(axes: Axes, *, x: str, y: str, title: str = "") -> Axes:

@@ -37,6 +37,18 @@ FRESH = 1_000_003
 """Added to the seed for a second initialisation, so that it meets no other run's."""
 
 
+PROTOCOLS = {
+    "dense": ("dense", "all patches"),
+    "ticket": ("ticket", "tickets"),
+    "random": ("random", "tickets"),
+    "random_own": ("random", "random patches"),
+    "random_longer": ("random longer", "tickets"),
+    "evit": ("EViT", "all patches"),
+    "positions": ("positions alone", "tickets"),
+}
+"""What recorded accuracies mean: name -> arm, and the patches it was tested on."""
+
+
 class Fed(nn.Module):
     """`model` on what `shown` makes of the images; what `shown` uses itself is neither trained nor stored."""
 

@@ -1,5 +1,6 @@
 """What data-level tickets cost, counted on the executed networks: the ticketed network and its selector."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from hw_models import trace
 from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit.host import class_token_vit
 from lib.vit.pixel_tickets import swin, ways
-from lib.vit.vit_data_lth import BLOCKS, TicketViT, ticket_counts, ticket_selector
+from lib.vit.vit_data_lth import BLOCKS, FixedRatio, TicketViT, ticket_counts, ticket_selector
 
 DEITS = {"t": (192, 3), "s": (384, 6), "b": (768, 12), "w576": (576, 9)}
 """Width and heads of DeiT-T, -S, -B and of the variant of width 576 in the official scripts."""
@@ -48,6 +49,21 @@ def ticket_cost(backbone: nn.Module, rho: float, image: Tensor, stages: int = le
 def selector_gmacs(backbone: nn.Module, rho: float, image: Tensor) -> float:
     """GMACs of the selector's pass over `image`: patches leave inside blocks 3, 6 and 9, as in EViT."""
     return trace(ticket_selector(backbone, rho), image).macs / 1e9
+
+
+def equal_rate(backbone: nn.Module, gmacs: float, image: Tensor) -> tuple[float, float]:
+    """Keep rate at which `FixedRatio` costs most nearly `gmacs` on `image`, and its cost over `gmacs`.
+
+    Rates are hundredths, as in the scripts. `backbone` is only counted on.
+    """
+
+    def cost(percent: int) -> float:
+        return trace(FixedRatio(backbone, percent / 100), image).macs / 1e9
+
+    percents = range(1, 101)
+    place = bisect_left(percents, gmacs, key=cost)
+    percent = min(percents[max(0, place - 1) : place + 1], key=lambda near: abs(cost(near) - gmacs))
+    return percent / 100, cost(percent) / gmacs
 
 
 def swin_gmacs(rho: float) -> dict[str, float]:

@@ -52,6 +52,31 @@ def ticket_selector(backbone: nn.Module, rho: float, *, blocks: Sequence[int] = 
     return prune_by_class_attention(backbone, counts, blocks=blocks).eval()
 
 
+def quarters(depth: int) -> tuple[int, ...]:
+    """Blocks at a quarter, half and three quarters of `depth`: 3, 6, 9 of twelve, 4, 8, 12 of sixteen.
+
+    Raises WrongUse for fewer than four blocks.
+    """
+    if depth < 4:
+        raise WrongUse(f"three stages need at least four blocks, not {depth}")
+    return tuple(depth * quarter // 4 for quarter in (1, 2, 3))
+
+
+class FixedRatio(nn.Module):
+    """The control of equal cost: a ViT that is shown all patches and drops them on its own way (EViT).
+
+    Built as a selector is, but trained for its logits. The keep rate holds from the first step on.
+    """
+
+    def __init__(self, backbone: nn.Module, rho: float) -> None:
+        super().__init__()
+        self.host = ticket_selector(backbone, rho, blocks=quarters(len(class_token_vit(backbone).blocks)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(batch, classes)`; dropped patches are gone in training, too."""
+        return self.host(images).logits
+
+
 @torch.no_grad()
 def find_tickets(selector: TokenHost, images: Tensor) -> Tensor:
     """Omega_g(x) of `images (batch, channels, height, width)`: patch indices `(batch, k_3)`, ascending.

@@ -28,6 +28,12 @@ def test_head_products_by_hand() -> None:
     assert Shape().head_products(224, 12) == 12 * 11 * 325**2
 
 
+def test_products_double_with_the_layers_but_not_with_the_heads() -> None:
+    assert Shape().doubling("layers", 448, 12) == 2
+    assert Shape().doubling("heads", 448, 12) == pytest.approx(23 / 11)
+    assert Shape(heads=2).doubling("heads", 224, 16) == 3
+
+
 @pytest.mark.parametrize(("image", "printed"), [(224, 0.0795), (448, 0.3162), (768, 0.7072), (1024, 1.0487)])
 def test_the_published_shares_come_out_to_the_last_digit(image: int, printed: float) -> None:
     assert round(Shape().published_share(image), 4) == printed

@@ -8,6 +8,7 @@ from lib.errors import WrongUse
 from lib.finegrained.experiment import Bench, arms, prepare, train_arm, with_rows
 from lib.lab.backbones import trained_small_vit
 from lib.lab.fit import Schedule
+from lib.lab.train import accuracy
 
 CPU = torch.device("cpu")
 
@@ -49,6 +50,18 @@ def test_an_arm_trains_repeatably_and_leaves_the_start_and_its_gate_alone(bench:
     assert one.losses == two.losses
     assert one.gate_moved == 0
     assert all(torch.equal(value, before[name]) for name, value in bench.dense.state_dict().items())
+
+
+def test_the_start_is_the_pretrained_network_untrained(bench: Bench) -> None:
+    start = train_arm("start", arms(1.0, 4, 1.0)["start"], bench, Schedule(1, 16, 1e-3), 0, 1.0)
+    assert (start.losses, start.gate_moved) == ((), 0)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            start.model.backbone.state_dict().values(), bench.dense.state_dict().values(), strict=True
+        )
+    )
+    assert start.whole == pytest.approx(100 * accuracy(bench.dense, bench.test))
 
 
 def test_training_moves_a_taught_gate(bench: Bench) -> None:

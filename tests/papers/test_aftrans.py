@@ -122,8 +122,25 @@ def test_straight_through_teaches_the_gate_and_changes_no_value() -> None:
 def test_every_other_part_is_taught() -> None:
     aftrans = model().train()
     loss(aftrans, images(), LABELS).backward()
-    untaught = [name for name, parameter in aftrans.named_parameters() if parameter.grad is None]
+    untaught = [
+        name
+        for name, parameter in aftrans.named_parameters()
+        if parameter.grad is None or not bool(parameter.grad.abs().sum() > 0)
+    ]
     assert untaught == ["gate.w1.weight", "gate.w2.weight"]
+
+
+def test_a_gradient_of_zeros_is_no_gradient() -> None:
+    aftrans = model()
+    with torch.no_grad():
+        aftrans.backbone.blocks[2].mlp.fc2.weight.zero_()  # type: ignore[union-attr,operator]
+    reach = audit.reach(aftrans, images(), LABELS)
+    lost = {
+        f"backbone.blocks.2.{part}"
+        for part in ("norm2.weight", "norm2.bias", "mlp.fc1.weight", "mlp.fc1.bias")
+    }
+    everything = {name for name, _ in aftrans.backbone.named_parameters(prefix="backbone")}
+    assert reach.both == everything - lost - {"backbone.cls_token", "backbone.pos_embed"}
 
 
 def test_loss_weighs_both_scales() -> None:

@@ -10,14 +10,16 @@ from lib.errors import WrongUse
 from lib.lab.backbones import _lv_vit, small_vit
 from lib.vit.host import Output, StageTrace
 from lib.vit.pixel_tickets import square_map
-from lib.vit.ticket_costs import selector_gmacs, shapes_of_deit, ticket_cost, training_gmacs
+from lib.vit.ticket_costs import equal_rate, selector_gmacs, shapes_of_deit, ticket_cost, training_gmacs
 from lib.vit.vit_data_lth import (
+    FixedRatio,
     FixedSlots,
     TicketViT,
     compose,
     extended_epochs,
     find_tickets,
     last_kept,
+    quarters,
     random_tickets,
     swap_roles,
     ticket_counts,
@@ -331,6 +333,44 @@ def test_dropping_at_the_input_is_cheaper_than_on_the_way() -> None:
     dense = ticket_cost(backbone, 1.0, image)
     assert ticket.whole < staged < dense.whole
     assert selector_gmacs(backbone, 1.0, image) == pytest.approx(dense.whole)
+
+
+def test_stages_sit_at_quarters_of_the_depth() -> None:
+    assert quarters(12) == (3, 6, 9)
+    assert quarters(16) == (4, 8, 12)
+    assert quarters(6) == (1, 3, 4)
+    with pytest.raises(WrongUse, match="at least four blocks"):
+        quarters(3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fixed_ratio_keeps_by_its_own_class_attention_and_drops_nothing_at_one(batch: int) -> None:
+    backbone = network()
+    images = pictures(batch, backbone)
+    whole, half = FixedRatio(backbone, 1.0).eval(), FixedRatio(backbone, 0.5).eval()
+    with torch.no_grad():
+        assert torch.equal(whole(images), backbone(images))
+        assert not torch.allclose(half(images), backbone(images), atol=1e-3)
+    kept = [int(stage.keep.sum(1)[0]) for stage in half.host(images).stages]
+    assert kept == [25, 13, 7]
+
+
+def test_fixed_ratio_trains_every_tensor_with_patches_gone() -> None:
+    model = FixedRatio(network(), 0.5).train()
+    model(pictures(2, network())).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_equal_rate_is_the_nearest_in_hundredths() -> None:
+    backbone, image = network(), torch.zeros(1, 1, 28, 28)
+    gmacs = {percent: selector_gmacs(backbone, percent / 100, image) for percent in range(60, 71)}
+    wanted = ticket_cost(backbone, 0.8, image).whole
+    rate, ratio = equal_rate(backbone, wanted, image)
+    assert ratio == pytest.approx(selector_gmacs(backbone, rate, image) / wanted)
+    assert abs(ratio - 1) <= min(abs(cost / wanted - 1) for cost in gmacs.values())
+    assert equal_rate(backbone, 2 * selector_gmacs(backbone, 1.0, image), image) == (1.0, 0.5)
 
 
 def test_training_costs_three_passes_and_the_selectors_one() -> None:
