@@ -22,7 +22,8 @@ class Recipe:
 
     The selectors follow a cosine from `learning_rate` to one fiftieth of it. The backbone rests during
     `backbone_rest` of the steps and then follows at `backbone_scale` of that rate, as in the released code (5
-    of 30 epochs; 0.01). `progressive` brings the stages in one after the other, the last one first.
+    of 30 epochs; 0.01). `progressive` brings the stages in one after the other, the last one first, all
+    before the first half is over.
     `selector_decay` is the weight decay of the selectors' own parameters, by default that of the backbone.
     """
 
@@ -98,7 +99,10 @@ def finetune(
 
 
 def _active(blocks: Sequence[int], progress: float) -> Sequence[int]:
-    """The stages in use after `progress` of training: from the last one to all, during its first half."""
+    """The stages in use after `progress` of training: the last one first, one more after every 1 / (2 K).
+
+    K stages are all in use from (K - 1) / (2 K) of training on: three from a third.
+    """
     if not blocks:
         return blocks
     count = min(len(blocks), 1 + int(progress * 2 * len(blocks)))

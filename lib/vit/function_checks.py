@@ -73,12 +73,18 @@ def gelus() -> Mapping[str, Function]:
     }
 
 
-def figures(generator: torch.Generator) -> dict[str, float]:
-    """The figures by name; `generator` draws the rows of 197 logits on which the softmax is tried."""
+def softmax_rows(seed: int = 0) -> Tensor:
+    """400 rows of 197 Gaussian logits of deviation 2, by default always the same ones."""
+    generator = torch.Generator().manual_seed(seed)
+    return 2 * torch.randn(400, 197, generator=generator, dtype=torch.float64)
+
+
+def figures() -> dict[str, float]:
+    """The figures by name."""
     remainders, wide = grid(-math.log(2) + 1.0e-12, 0), grid(-8, 8)
     other = grid(-12, 0, 20_001)
     two = torch.stack((torch.zeros_like(other), other), 1)
-    rows = 2 * torch.randn(400, 197, generator=generator, dtype=torch.float64)
+    rows = softmax_rows()
     # the steepest of the softmax: one logit against a few that together weigh as much
     steep = torch.tensor([[0.0, -1.067, -1.067, -1.067]], dtype=torch.float64)
     ends = approx.gelu(torch.tensor([-8.0, 8.0], dtype=torch.float64), 0.5)

@@ -117,6 +117,7 @@ class LatencyTerm:
 
     Lat = sum over `depth` blocks of the table at the share of patches that the block gets; `blocks` are those
     with a stage in front, in order. Divided by the target, so that the weight does not depend on the device.
+    A share below the table's smallest ratio raises WrongUse.
     """
 
     table: LatencyTable
@@ -139,9 +140,10 @@ class LatencyTerm:
         return total
 
     def _block(self, share: Tensor) -> Tensor:
-        """The table between its entries, linearly."""
+        """The table between its entries, linearly; it raises below them, where gradients would vanish."""
         ratios = share.new_tensor(self.table.ratios[::-1])
         times = share.new_tensor(self.table.block_ms[::-1])
+        self.table.check(float(share.detach()))
         right = int(torch.searchsorted(ratios, share.detach()).clamp(1, len(ratios) - 1))
         part = (share.clamp(ratios[0], ratios[-1]) - ratios[right - 1]) / (ratios[right] - ratios[right - 1])
         return times[right - 1] + part * (times[right] - times[right - 1])
@@ -158,15 +160,17 @@ def objective(
 ) -> Objective:
     """SPViT's losses at `ratios`, each relative to the stage before, and the latency's where a term is given.
 
-    The latency counts once all stages are in use: one stage alone would be pressed to do the work of all.
+    While only some stages are in use, the one before is the one before among those: the last stage alone is
+    asked for its own ratio, not for what all of them leave together. For the same reason the latency counts
+    only once all stages are in use.
     """
-    targets = cumulative(ratios)
-    base = spvit.objective(targets, weights)
-    stages = sum(rho < 1 for rho in targets)
+    # as in `prune`: a stage up to which all ratios are 1 does not exist and has no number
+    asked = [rho for rho, of_all in zip(ratios, cumulative(ratios), strict=True) if of_all < 1]
 
     def of_batch(output: Output, labels: Tensor, dense: Output, in_use: Sequence[int]) -> Tensor:
-        total = base(output, labels, dense, in_use)
-        if latency is None or len(in_use) < stages:
+        wanted = cumulative([asked[stage] for stage in in_use])
+        total = spvit.objective(wanted, weights)(output, labels, dense, in_use)
+        if latency is None or len(in_use) < len(asked):
             return total
         return total + latency([trace.keep.mean() for trace in output.stages])
 

@@ -28,20 +28,22 @@ def pruning_arms(bench: Bench, ratios: Sequence[float], recipe: Recipe, seed: in
 
     `heatvit` and `single` (one network over the full width instead of one per head) carry a package token
     more after every stage; `hard` (without packages), `random` and `topk` (by class attention) keep so many
-    patches more.
+    patches more. `random_soft` drops blindly too, but into packages, weighted by its random scores: against
+    `random` it shows what packages are worth apart from any selector.
     """
     patches = bench.dense.patch_embed.num_patches
     soft = heatvit.kept_patches(ratios, patches)
     hard = heatvit.kept_patches(ratios, patches, instead_of_packages=True)
+    hard_ratios = [after / before for before, after in pairwise((patches, *hard))]
     seeded(seed)
     hosts = {
         "heatvit": heatvit.prune(bench.copy(), ratios, counts=soft),
         "single": heatvit.prune(bench.copy(), ratios, counts=soft, heads=1),
-        "hard": heatvit.prune(bench.copy(), ratios, soft=False, counts=hard),
+        "hard": heatvit.prune(bench.copy(), hard_ratios, soft=False, counts=hard),
         "random": spvit.prune_randomly(bench.copy(), hard),
+        "random_soft": spvit.prune_randomly(bench.copy(), soft, soft=True),
         "topk": prune_by_class_attention(bench.copy(), hard, inside=False),
     }
-    hard_ratios = [after / before for before, after in pairwise((patches, *hard))]
     arms = {}
     for name, host in hosts.items():
         asked = ratios if host.ordered[0].package else hard_ratios

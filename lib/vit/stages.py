@@ -17,6 +17,9 @@ from hw_models import Device, Workload, best_design, compare, estimate, load_dev
 from lib.errors import WrongUse
 from lib.lab.measure import latencies
 
+ROUNDING = 1.0e-6
+"""By how much a share in float32 may miss the end of a table."""
+
 
 @dataclass(frozen=True)
 class LatencyTable:
@@ -32,8 +35,17 @@ class LatencyTable:
         if self.ratios[0] != 1 or list(self.ratios) != sorted(set(self.ratios), reverse=True):
             raise WrongUse(f"keep ratios {list(self.ratios)} must fall from 1")
 
+    def check(self, ratio: float) -> None:
+        """Raises WrongUse unless `ratio` lies within the table, to the rounding of float32."""
+        if not self.ratios[-1] - ROUNDING <= ratio <= 1 + ROUNDING:
+            raise WrongUse(
+                f"the latency table of {self.device} covers keep ratios from {self.ratios[-1]:g} to 1, "
+                f"not {ratio:.4g}: make it with smaller ratios"
+            )
+
     def block(self, ratio: float) -> float:
-        """Milliseconds of a block that holds `ratio` of the patches, interpolated linearly."""
+        """Milliseconds of a block that holds `ratio` of the patches, interpolated; never extrapolated."""
+        self.check(ratio)
         return float(numpy.interp(ratio, self.ratios[::-1], self.block_ms[::-1]))
 
     def excess(self, work: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from hw_models import trace
 from hw_models.heatvit import rebuild
 from lib.errors import WrongUse
 from lib.lab.backbones import build, parameters
+from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit import heatvit, heatvit_board, spvit
 from lib.vit.approximations import PlanSigmoid, approximate
 from lib.vit.costs import block_macs, host_cost
@@ -252,3 +253,72 @@ def test_table_of_the_board_falls_and_stays_above_the_arithmetic() -> None:
 
 def test_published_ranges_imply_one_factor_for_8_bits() -> None:
     assert heatvit_board.implied_quantisation() == pytest.approx((3.46 / 1.82, 4.89 / 2.58))
+
+
+def test_first_stages_of_training_are_asked_for_ratios_relative_to_the_stages_in_use() -> None:
+    keeps = [torch.tensor([[1.0, 1, 1, 0]] * 2), torch.tensor([[1.0, 1, 0, 0]] * 2)]  # 0.75, 0.5
+    labels, dense = torch.tensor([0, 1]), planted([])
+    ratios = (0.4, 0.75, 0.5)
+
+    def asked(weight: float, keeps: Sequence[Tensor], in_use: Sequence[int]) -> float:
+        objective = heatvit.objective(ratios, spvit.LossWeights(0.0, 0.0, weight))
+        return objective(planted(keeps), labels, dense, in_use).item()
+
+    def ratio_loss(keeps: Sequence[Tensor], in_use: Sequence[int]) -> float:
+        return asked(1.0, keeps, in_use) - asked(0.0, keeps, in_use)
+
+    # alone, the last stage is to leave 0.5; with the one before it, 0.75 and 0.375; then 0.4, 0.3 and 0.15
+    assert ratio_loss(keeps[1:], (2,)) == pytest.approx(0, abs=1e-6)
+    assert ratio_loss(keeps, (1, 2)) == pytest.approx(0.125**2 / 2, rel=1e-4)
+    three = [torch.ones(2, 4), *keeps]
+    assert ratio_loss(three, (0, 1, 2)) == pytest.approx((0.6**2 + 0.45**2 + 0.35**2) / 3, rel=1e-4)
+
+
+def test_stages_are_numbered_without_those_that_ask_for_nothing() -> None:
+    keep = torch.tensor([[1.0, 1, 0, 0]] * 2)
+    labels, dense = torch.tensor([0, 1]), planted([])
+    weights = spvit.LossWeights(0.0, 0.0, 1.0)
+    with_identity = heatvit.objective((1.0, 0.25, 0.5), weights)(planted([keep]), labels, dense, (0,))
+    without = heatvit.objective((0.25, 0.5), weights)(planted([keep]), labels, dense, (0,))
+    assert torch.equal(with_identity, without)
+
+
+def test_shares_below_the_table_are_refused_as_they_would_give_no_gradient() -> None:
+    term = LatencyTerm(TABLE, target_ms=30.0, blocks=(2, 4), depth=5)
+    with pytest.raises(WrongUse, match=r"from 0.25 to 1, not 0.2"):
+        term([torch.tensor(0.75), torch.tensor(0.2)])
+    end = torch.tensor(0.25, requires_grad=True)
+    term([torch.tensor(0.75), end]).backward()
+    assert end.grad is not None
+    assert end.grad > 0
+
+
+def odd_network() -> nn.Module:
+    """Pictures of 20 x 12 pixels in patches of 4: a grid of 5 x 3."""
+    prepare_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(1)
+    return VisionTransformer(
+        img_size=(20, 12), patch_size=4, in_chans=1, num_classes=3, embed_dim=16, depth=5, num_heads=2
+    ).eval()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("soft", [True, False])
+def test_odd_grids_masked_equal_gathered(batch: int, soft: bool) -> None:
+    counts = heatvit.kept_patches(RATIOS, 15)
+    assert counts == (7, 4, 3)
+    host = heatvit.prune(odd_network(), RATIOS, blocks=(1, 2, 3), soft=soft, counts=counts).eval()
+    check_agreement(host, torch.randn(batch, 1, 20, 12))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("execution", ["masked", "gathered"])
+@pytest.mark.parametrize("ratios", [(1.0, 1.0, 1.0), RATIOS])
+def test_identity_on_odd_grids(ratios: tuple[float, ...], execution: str, batch: int) -> None:
+    backbone = odd_network()
+    host = heatvit.prune(backbone, ratios, blocks=(1, 2, 3), counts=(15,) * 3).eval()
+    images = torch.randn(batch, 1, 20, 12)
+    with torch.inference_mode():
+        assert torch.equal(host(images, execution=execution).logits, backbone(images))

@@ -110,6 +110,15 @@ def test_softmax_slopes_of_two_logits_by_hand() -> None:
     assert steepest == pytest.approx(0.125)
 
 
+def test_figures_do_not_depend_on_what_was_drawn_before() -> None:
+    torch.manual_seed(1)
+    first = function_checks.softmax_rows()
+    torch.manual_seed(2)
+    assert torch.equal(function_checks.softmax_rows(), first)
+    assert not torch.equal(function_checks.softmax_rows(seed=1), first)
+    assert first.std().item() == pytest.approx(2, rel=0.02)
+
+
 def test_gap_names_the_largest_difference_and_where() -> None:
     found = gap(lambda x: x * 0, lambda x: x, double(1.0, -4.0, 2.0))
     assert (found.largest, found.where, found.mean) == (4.0, -4.0, pytest.approx(7 / 3))

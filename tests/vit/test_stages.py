@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
+import torch
 
 from lib.errors import WrongUse
 from lib.vit.stages import LatencyTable, choose_stages, latency_tables, merge
@@ -13,6 +14,19 @@ TABLE = LatencyTable("bench", (1.0, 0.5), (10.0, 6.0))
 
 def test_latency_between_the_ratios_is_interpolated() -> None:
     assert [TABLE.block(ratio) for ratio in (1.0, 0.75, 0.5)] == [10.0, 8.0, 6.0]
+
+
+@pytest.mark.parametrize("ratio", [0.49, 0.0, 1.01])
+def test_latency_outside_the_table_is_refused(ratio: float) -> None:
+    with pytest.raises(WrongUse, match="bench covers keep ratios from"):
+        TABLE.block(ratio)
+    with pytest.raises(WrongUse, match="bench covers"):
+        TABLE.network({2: ratio}, 5)
+
+
+def test_rounding_of_float32_does_not_leave_the_table() -> None:
+    table = LatencyTable("bench", (1.0, 0.7), (10.0, 6.0))
+    assert table.block(torch.tensor(0.7).item()) == pytest.approx(6.0)  # 0.69999999
 
 
 def test_network_latency_adds_blocks_at_their_ratios() -> None:
