@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,7 @@ def equal_rate(backbone: nn.Module, gmacs: float, image: Tensor) -> tuple[float,
     Rates are hundredths, as in the scripts. `backbone` is only counted on.
     """
 
+    @cache
     def cost(percent: int) -> float:
         return trace(FixedRatio(backbone, percent / 100), image).macs / 1e9
 
