@@ -7,8 +7,6 @@ ways: with the encoder run for every batch, as the others do, and with the encod
 does (the encoder has no trained angle).
 """
 
-import json
-import platform
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -23,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lib.errors import ReproError
-from lib.lab.measure import latencies
+from lib.lab.measure import latencies, write_measurements
 from lib.lab.torchvision_ops import prepare_torchvision
 from lib.project import REPOSITORY
 from lib.quantum.circuits import Circuit, build, class_scores
@@ -175,13 +173,7 @@ def main(
             *numbers,
             f"{row['gradient_difference']:.0e}",
         )
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "threads": threads,
-        "torch": torch.__version__,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    write_measurements(output, rows, threads)
     Console().print(table)
     if not any(row["contender"] == "TorchQuantum" for row in rows):
         Console().print("TorchQuantum was not asked: it is not installed", markup=False)

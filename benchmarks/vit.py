@@ -6,9 +6,7 @@ all sides in one process in alternating bursts. `real` says which part of the MA
 reduction: (1 - time ratio) / (1 - MAC ratio). Graphs with fixed token counts are also run by ONNX Runtime.
 """
 
-import json
 import math
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +24,7 @@ from torch import Tensor, nn
 from hw_models import trace, with_tokens
 from lib.errors import ReproError
 from lib.lab.backbones import build
-from lib.lab.measure import latencies
+from lib.lab.measure import latencies, write_measurements
 from lib.project import REPOSITORY
 from lib.vit import as_vit, heatvit, spvit
 from lib.vit.host import Output, TokenHost
@@ -236,13 +234,7 @@ def main(
             f"{row['spread']:.2f}",
             f"{100 * float(row['real']):.0f} %",
         )
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "threads": threads,
-        "torch": torch.__version__,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    write_measurements(output, rows, threads)
     Console().print(table)
     if not any(row["runtime"] == "ONNX Runtime" for row in rows):
         Console().print("ONNX Runtime was not asked: pip install -e '.[peers]' brings it", markup=False)

@@ -17,6 +17,18 @@ from lib.kernels.convolution import CONVOLUTION
 PRECISIONS = ("fp32", "int8")
 
 
+def check_precision(precision: str) -> None:
+    """Fails with WrongUse for a precision of weights that no kernel has."""
+    if precision not in PRECISIONS:
+        raise WrongUse(f"precision={precision!r}: choose from {', '.join(PRECISIONS)}")
+
+
+def check_vector(vector_bytes: int) -> None:
+    """Fails with WrongUse for a width of vector registers that no kernel is written for."""
+    if vector_bytes not in (16, 32, 64):
+        raise WrongUse(f"vector registers have 16, 32 or 64 bytes, not {vector_bytes}")
+
+
 @dataclass(frozen=True)
 class BandKernel:
     """What the source depends on: `height` rows in a band, tiles of `vectors` registers of `vector_bytes`,
@@ -28,12 +40,10 @@ class BandKernel:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise WrongUse(f"precision={self.precision!r}: choose from {', '.join(PRECISIONS)}")
+        check_precision(self.precision)
+        check_vector(self.vector_bytes)
         if not 1 <= self.height <= 8 or not 1 <= self.vectors <= 8:
             raise WrongUse(f"a kernel has 1 to 8 rows and vectors, not {self.height} and {self.vectors}")
-        if self.vector_bytes not in (16, 32, 64):
-            raise WrongUse(f"vector registers have 16, 32 or 64 bytes, not {self.vector_bytes}")
 
     @property
     def classes(self) -> int:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lib.errors import WrongUse
 from lib.kernels.bands import BandPack, Floats, pack_bands
-from lib.kernels.codegen import PRECISIONS, BandKernel, band_source
+from lib.kernels.codegen import BandKernel, band_source, check_precision
 from lib.kernels.errors import KernelError
 from lib.kernels.strip_codegen import StripKernel, strip_source
 from lib.kernels.strips import StripPack, pack_strips
@@ -321,8 +321,7 @@ def compile_matrix(
     compiler that is found; if there is none, a FallbackWarning says so, and scipy multiplies.
     Raises KernelError for a weight that is not a finite, filled float32 matrix, WrongUse for a wrong
     option."""
-    if precision not in PRECISIONS:
-        raise WrongUse(f"precision={precision!r}: choose from {', '.join(PRECISIONS)}")
+    check_precision(precision)
     if not 1 <= threads <= SHARES:
         raise WrongUse(f"threads={threads}: choose 1 to {SHARES}")
     if block is not None and (len(block) != 2 or min(block) < 1):

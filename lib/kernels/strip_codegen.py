@@ -17,7 +17,7 @@ on the way.
 from dataclasses import dataclass
 
 from lib.errors import WrongUse
-from lib.kernels.codegen import PRECISIONS
+from lib.kernels.codegen import check_precision, check_vector
 
 HEIGHT = 4
 """Rows worked on together."""
@@ -37,10 +37,8 @@ class StripKernel:
     wide_index: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise WrongUse(f"precision={self.precision!r}: choose from {', '.join(PRECISIONS)}")
-        if self.vector_bytes not in (16, 32, 64):
-            raise WrongUse(f"vector registers have 16, 32 or 64 bytes, not {self.vector_bytes}")
+        check_precision(self.precision)
+        check_vector(self.vector_bytes)
         if self.layout not in LAYOUTS:
             raise WrongUse(f"layout={self.layout!r}: choose from {', '.join(LAYOUTS)}")
         if self.words and (self.precision, self.vector_bytes, self.layout) != ("int8", 64, "plain"):

@@ -31,6 +31,9 @@ Projection = Callable[[Tensor], Tensor]
 Difference = Callable[[Tensor, Tensor], Tensor]
 """Signed difference of the first tensor from the second, elementwise; the penalty is its squared length."""
 
+REMEDY = "lower the learning rate or rho"
+"""What to do about a loss that is not finite."""
+
 Epoch = Callable[[], Iterable[Tensor]]
 """One pass through the data: the loss of each batch, computed only when it is asked for."""
 
@@ -227,12 +230,13 @@ def train_epochs(
     *,
     held: Masks | Reprojection | None = None,
     clip: float | None = None,
+    remedy: str = REMEDY,
 ) -> Iterator[float]:
     """Train what `held` leaves free (everything without it), yielding the mean loss of every epoch.
 
     The learning rate may be changed between two epochs.
 
-    Raises ReproError when the loss is not finite, WrongUse for an epoch without a batch.
+    Raises ReproError, with `remedy`, when the loss is not finite, WrongUse for an epoch without a batch.
     """
     _at_least("epochs", epochs, 0)
     if held is not None:
@@ -240,7 +244,7 @@ def train_epochs(
     for index in range(1, epochs + 1):
         losses = []
         for loss in epoch():
-            _step(loss, optimizer, clip, f"in epoch {index} of {epochs}", held)
+            _step(loss, optimizer, clip, f"in epoch {index} of {epochs}", held, remedy)
             losses.append(loss.item())
         yield _mean(losses)
 
@@ -262,9 +266,10 @@ def _step(
     clip: float | None,
     when: str,
     held: Masks | Reprojection | None = None,
+    remedy: str = REMEDY,
 ) -> None:
     if not torch.isfinite(loss):
-        raise ReproError(f"the loss is {loss.item()} {when}: lower the learning rate or rho")
+        raise ReproError(f"the loss is {loss.item()} {when}: {remedy}")
     optimizer.zero_grad()
     loss.backward()
     if held is not None:

@@ -7,7 +7,7 @@ import torch
 
 from lib.catalogue import DataSet
 from lib.errors import ReproError, WrongUse
-from lib.lab.sequence_splits import SequenceSplit, frame_statistics, padded
+from lib.lab.sequence_splits import SequenceSplit, frame_statistics
 from lib.project import user_folder
 from lib.samples import file_sha256, sample
 
@@ -27,21 +27,19 @@ def load_japanese_vowels(entry: DataSet, split: str, data_root: str = "") -> Seq
         raise WrongUse(f"{entry.name} has no split {split!r}; known: {', '.join(UTTERANCES)}")
     paths = {part: _locate(part, data_root) for part in UTTERANCES}
     train = read_ts(paths["train"], UTTERANCES["train"])
-    mean, std = frame_statistics([utterance for utterance, _ in train])
+    statistics = frame_statistics([utterance for utterance, _ in train])
     chosen = train if split == "train" else read_ts(paths[split], UTTERANCES[split])
     if strangers := {label for _, label in chosen} - set(entry.classes):
         raise ReproError(f"{paths[split]}: unknown label {min(strangers)!r}")
-    return SequenceSplit(
-        name=entry.name,
-        tier=entry.tier,
-        split=split,
-        classes=entry.classes,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        sha256=file_sha256(paths[split]),
-        frames=padded([utterance for utterance, _ in chosen], mean, std, LONGEST),
-        lengths=torch.tensor([len(utterance) for utterance, _ in chosen]),
-        labels=torch.tensor([entry.classes.index(label) for _, label in chosen]),
+    return SequenceSplit.standardised(
+        entry,
+        split,
+        entry.classes,
+        file_sha256(paths[split]),
+        [utterance for utterance, _ in chosen],
+        statistics,
+        torch.tensor([entry.classes.index(label) for _, label in chosen]),
+        LONGEST,
     )
 
 

@@ -1,8 +1,11 @@
 """Latency on this host: alternating bursts, so that every contender meets the same disturbances."""
 
+import json
+import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy
 import torch
@@ -32,15 +35,32 @@ def latencies(
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
-            until = time.perf_counter() + burst_s
-            while True:
-                start = time.perf_counter()
-                call()
-                end = time.perf_counter()
-                times[name].append(end - start)
-                if end >= until:
-                    break
+            times[name] += burst(call, burst_s)
     return {name: _summary(values) for name, values in times.items()}
+
+
+def burst(call: Callable[[], object], burst_s: float) -> list[float]:
+    """Seconds of each of the calls that follow each other for at least `burst_s` seconds; at least one."""
+    times = []
+    until = time.perf_counter() + burst_s
+    while True:
+        start = time.perf_counter()
+        call()
+        end = time.perf_counter()
+        times.append(end - start)
+        if end >= until:
+            return times
+
+
+def write_measurements(output: Path, rows: Sequence[Mapping[str, float | str | int]], threads: int) -> None:
+    """Writes what a benchmark measured, and on what, as JSON."""
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "threads": threads,
+        "torch": torch.__version__,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps({"machine": machine, "rows": list(rows)}, indent=1) + "\n")
 
 
 def _summary(values: list[float]) -> Latency:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lib.catalogue import Tier
+from lib.catalogue import DataSet, Tier
 
 NO_LABEL = -100
 """Label of frames that count neither in a loss nor in an accuracy: padding, and phones without a class."""
@@ -35,6 +35,36 @@ class SequenceSplit(Dataset[tuple[Tensor, int, Tensor]]):
     frames: Tensor
     lengths: Tensor
     labels: Tensor
+
+    @classmethod
+    def standardised(
+        cls,
+        entry: DataSet,
+        split: str,
+        classes: tuple[str, ...],
+        sha256: str,
+        utterances: Sequence[np.ndarray],
+        statistics: tuple[np.ndarray, np.ndarray],
+        labels: Tensor,
+        longest: int | None = None,
+    ) -> Self:
+        """The split of `utterances` (frame, coefficient), by the mean and deviation of `statistics`.
+
+        They are padded to `longest` frames, without it to those of the longest."""
+        lengths = torch.tensor([len(utterance) for utterance in utterances])
+        mean, std = statistics
+        return cls(
+            name=entry.name,
+            tier=entry.tier,
+            split=split,
+            classes=classes,
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            sha256=sha256,
+            frames=padded(utterances, mean, std, int(lengths.max()) if longest is None else longest),
+            lengths=lengths,
+            labels=labels,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -7,7 +7,7 @@ import torch
 
 from lib.catalogue import DataSet
 from lib.errors import ReproError, WrongUse
-from lib.lab.sequence_splits import SequenceSplit, frame_statistics, padded
+from lib.lab.sequence_splits import SequenceSplit, frame_statistics
 from lib.lab.speech import Cepstra, read_recording
 from lib.project import user_folder
 
@@ -48,17 +48,12 @@ def load_spoken_digits(entry: DataSet, split: str, data_root: str) -> SequenceSp
         part: [CEPSTRA.of(read_recording(folder / name, CEPSTRA.sample_rate)) for name, _ in features[part]]
         for part in {"train", split}
     }
-    mean, std = frame_statistics(cepstra["train"])
-    chosen = cepstra[split]
-    return SequenceSplit(
-        name=entry.name,
-        tier=entry.tier,
-        split=split,
-        classes=entry.classes,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        sha256=digest.hexdigest(),
-        frames=padded(chosen, mean, std, max(len(utterance) for utterance in chosen)),
-        lengths=torch.tensor([len(utterance) for utterance in chosen]),
-        labels=torch.tensor([entry.classes.index(digit) for _, digit in features[split]]),
+    return SequenceSplit.standardised(
+        entry,
+        split,
+        entry.classes,
+        digest.hexdigest(),
+        cepstra[split],
+        frame_statistics(cepstra["train"]),
+        torch.tensor([entry.classes.index(digit) for _, digit in features[split]]),
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib.catalogue import DataSet
 from lib.errors import ReproError, WrongUse
-from lib.lab.sequence_splits import NO_LABEL, SequenceSplit, frame_statistics, padded
+from lib.lab.sequence_splits import NO_LABEL, SequenceSplit, frame_statistics
 from lib.lab.speech import Cepstra, read_recording
 from lib.project import user_folder
 
@@ -102,23 +102,14 @@ def load_timit(entry: DataSet, split: str, data_root: str) -> SequenceSplit:
     root = user_folder(data_root)
     training = list(_sentences(entry, root, "train"))
     chosen = training if split == "train" else list(_sentences(entry, root, split))
-    mean, std = frame_statistics([sentence.features for sentence in training])
+    statistics = frame_statistics([sentence.features for sentence in training])
     lengths = [len(sentence.features) for sentence in chosen]
     labels: Tensor = torch.full((len(chosen), max(lengths)), NO_LABEL)
     for place, sentence in enumerate(chosen):
         labels[place, : lengths[place]] = torch.from_numpy(sentence.labels())
-    return SequenceSplit(
-        name=entry.name,
-        tier=entry.tier,
-        split=split,
-        classes=PHONES,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        sha256=_listing_sha256(root, chosen),
-        frames=padded([sentence.features for sentence in chosen], mean, std, max(lengths)),
-        lengths=torch.tensor(lengths),
-        labels=labels,
-    )
+    features = [sentence.features for sentence in chosen]
+    digest = _listing_sha256(root, chosen)
+    return SequenceSplit.standardised(entry, split, PHONES, digest, features, statistics, labels)
 
 
 def _sentences(entry: DataSet, root: Path, split: str) -> Iterator[Sentence]:

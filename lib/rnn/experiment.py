@@ -161,7 +161,7 @@ def prune_arm(
     held = hold_zeros(network, masks)
     for _ in retrain(network, bench.train, held, recipe, generator):
         pass
-    return _scored(name, bench, network, masks, held.kept)
+    return scored(name, bench, network, masks, held.kept)
 
 
 class Tied(Protocol):
@@ -189,10 +189,11 @@ def tie_arm(name: str, bench: Bench, structure: Tied, recipe: Recipe | None = No
         pass
     free = sum(weight.numel() / structure.rate(weight) for weight in matrices.values())
     masks = {key: torch.ones_like(weight, dtype=torch.bool) for key, weight in matrices.items()}
-    return _scored(name, bench, network, masks, free / sum(weight.numel() for weight in matrices.values()))
+    return scored(name, bench, network, masks, free / sum(weight.numel() for weight in matrices.values()))
 
 
-def _scored(name: str, bench: Bench, network: nn.Module, masks: Mapping[str, Tensor], share: float) -> Arm:
+def scored(name: str, bench: Bench, network: nn.Module, masks: Mapping[str, Tensor], share: float) -> Arm:
+    """The arm of a network that is trained, tested on the splits of `bench`; `share` is what `kept` says."""
     score, validation = bench.test.score(network), bench.validation.score(network)
     return Arm(name, score.accuracy, share, masks, network, score, validation.accuracy)
 

@@ -1,11 +1,13 @@
 """An arm of the recurrent experiment that is pruned by reweighted group lasso instead of ADMM."""
 
-import torch
-from torch import nn
+from collections.abc import Iterator
 
-from lib.errors import ReproError
+import torch
+from torch import Tensor
+
+from lib.lab.admm import train_epochs
 from lib.lab.compute import seeded
-from lib.rnn.experiment import Arm, Bench, hold_zeros
+from lib.rnn.experiment import Arm, Bench, hold_zeros, scored
 from lib.rnn.group_lasso import ReweightedGroupLasso
 from lib.rnn.networks import gate_matrices
 from lib.rnn.training import Recipe, retrain
@@ -32,34 +34,20 @@ def lasso_arm(
     network = bench.copy()
     lasso = ReweightedGroupLasso(gate_matrices(network), block, strength)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.admm_learning_rate)
+
+    def epoch() -> Iterator[Tensor]:
+        for loss in bench.train.losses(network, recipe.batch_size, generator):
+            yield loss + lasso.penalty()
+
     network.train()
+    remedy = "lower the learning rate or the strength of the lasso"
     for _ in range(recipe.rounds):
-        for _ in range(recipe.epochs_a_round):
-            _epoch(network, bench, lasso, recipe, optimizer, generator)
+        for _ in train_epochs(epoch, optimizer, recipe.epochs_a_round, clip=recipe.clip, remedy=remedy):
+            pass
         lasso.reweight()
     network.eval()
     masks = lasso.masks(rate)
     held = hold_zeros(network, masks)
     for _ in retrain(network, bench.train, held, recipe, generator):
         pass
-    score, validation = bench.test.score(network), bench.validation.score(network)
-    return Arm(name, score.accuracy, held.kept, masks, network, score, validation.accuracy)
-
-
-def _epoch(
-    network: nn.Module,
-    bench: Bench,
-    lasso: ReweightedGroupLasso,
-    recipe: Recipe,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-) -> None:
-    for loss in bench.train.losses(network, recipe.batch_size, generator):
-        if not torch.isfinite(loss):
-            raise ReproError(
-                f"the loss is {loss.item()}: lower the learning rate or the strength of the lasso"
-            )
-        optimizer.zero_grad()
-        (loss + lasso.penalty()).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
-        optimizer.step()
+    return scored(name, bench, network, masks, held.kept)

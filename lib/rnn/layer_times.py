@@ -13,10 +13,10 @@ from torch import Tensor
 
 from lib.errors import WrongUse
 from lib.kernels.compiler import compile_matrix
-from lib.lab.measure import latencies
 from lib.rnn.baselines import Unstructured
 from lib.rnn.csr_gru import compressed_rows
 from lib.rnn.grim import BlockColumnRow
+from lib.rnn.products import Block, largest_gap, least_us, random_input
 
 LAYERS: dict[str, tuple[int, int, int]] = {
     "gru": (3 * 1024, 1024, 1),
@@ -24,8 +24,6 @@ LAYERS: dict[str, tuple[int, int, int]] = {
     "resnet18": (256, 256 * 9, 14 * 14),
 }
 """P, Q and N by name: a recurrent matrix of the GRU, VGG-16's last block and ResNet-18's third stage."""
-
-Block = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def layer_times(
         raise WrongUse(f"no layer {name!r} to time; choose from {', '.join(LAYERS)}")
     rows, columns, width = LAYERS[name]
     weight = torch.randn(rows, columns, generator=generator)
-    x = _input(columns, width, generator)
+    x = random_input(columns, width, generator)
     pruned = weight * BlockColumnRow(*block).mask(weight, rate)
     loose = weight * Unstructured().mask(weight, rate)
     sparse = compressed_rows(pruned)
@@ -68,8 +66,8 @@ def layer_times(
     calls: dict[str, Callable[[], object]] = {"dense": partial(torch.matmul, weight, x)}
     calls["csr"] = partial(torch.matmul, sparse, x)
     calls |= {key: partial(product.multiply, x) for key, product in products.items()}
-    gap = max(_gap(products[key].multiply(x), matrix @ x) for key, matrix in compiled.items())
-    return LayerTimes(_least_us(calls, burst_s), gap)
+    gap = max(largest_gap(products[key].multiply(x), matrix @ x) for key, matrix in compiled.items())
+    return LayerTimes(least_us(calls, burst_s=burst_s), gap)
 
 
 def block_times(
@@ -85,21 +83,9 @@ def block_times(
     All have the shape of the layer `name` and meet the same input.
     """
     _, columns, width = LAYERS[name]
-    x = _input(columns, width, generator)
+    x = random_input(columns, width, generator)
     calls: dict[str, Callable[[], object]] = {}
     for key, (weight, block) in weights.items():
         pruned = weight * BlockColumnRow(*block).mask(weight, rate)
         calls[key] = partial(compile_matrix(pruned, block=block).multiply, x)
-    return _least_us(calls, burst_s)
-
-
-def _input(columns: int, width: int, generator: torch.Generator) -> Tensor:
-    return torch.randn((columns,) if width == 1 else (columns, width), generator=generator)
-
-
-def _gap(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).abs().max() / expected.abs().max())
-
-
-def _least_us(calls: Mapping[str, Callable[[], object]], burst_s: float) -> dict[str, float]:
-    return {key: 1e6 * each.minimum_s for key, each in latencies(calls, burst_s=burst_s).items()}
+    return least_us(calls, burst_s=burst_s)

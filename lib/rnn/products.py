@@ -48,18 +48,34 @@ def product_times(
     if columns < 1:
         raise WrongUse(f"a product needs at least one column, not {columns}")
     dense, pruned = weight.detach(), (weight * mask).detach()
-    shape = (weight.shape[1],) if columns == 1 else (weight.shape[1], columns)
-    x = torch.randn(shape, generator=generator)
+    x = random_input(weight.shape[1], columns, generator)
     product, sparse = compile_matrix(pruned, block=block), compressed_rows(pruned)
     calls: dict[str, Callable[[], object]] = {
         "dense": partial(torch.matmul, dense, x),
         "csr": partial(torch.matmul, sparse, x),
         "compiled": partial(product.multiply, x),
     }
-    expected = pruned @ x
-    gap = float((product.multiply(x) - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
-    times = latencies(calls, rounds=5, burst_s=burst_s)
-    return ProductTimes({name: 1e6 * each.minimum_s for name, each in times.items()}, gap)
+    return ProductTimes(
+        least_us(calls, rounds=5, burst_s=burst_s), largest_gap(product.multiply(x), pruned @ x)
+    )
+
+
+def random_input(length: int, columns: int, generator: torch.Generator) -> Tensor:
+    """Normal numbers `(length, columns)`; one column is a vector."""
+    return torch.randn((length,) if columns == 1 else (length, columns), generator=generator)
+
+
+def largest_gap(found: Tensor, expected: Tensor) -> float:
+    """The largest error of `found` over the largest entry of `expected`."""
+    return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-30))
+
+
+def least_us(
+    calls: Mapping[str, Callable[[], object]], *, rounds: int = 7, burst_s: float
+) -> dict[str, float]:
+    """Least microseconds of each call, in alternating bursts."""
+    times = latencies(calls, rounds=rounds, burst_s=burst_s)
+    return {name: 1e6 * each.minimum_s for name, each in times.items()}
 
 
 def modelled_us(shape: tuple[int, int], sparsity: Sparsity | None, device: str, bits: int = 16) -> float:

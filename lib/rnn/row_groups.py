@@ -7,11 +7,14 @@ here is counted from the mask `(P, Q)` of kept weights, True for kept; nothing i
 
 from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hw_models.sparsity import bits_for
 from lib.errors import WrongUse
+from lib.kernels.formats.csb import Csb
+from lib.kernels.formats.csr import Csr
 
 
 def reordered(mask: Tensor) -> Tensor:
@@ -80,9 +83,8 @@ def block_loads(mask: Tensor, block: tuple[int, int], unroll: int) -> int:
 def csr_index_bits(mask: Tensor) -> int:
     """Bits of the indices of compressed sparse rows: a column a weight, an offset a row and one more."""
     _check(mask)
-    rows, columns = mask.shape
-    kept = int(mask.sum())
-    return kept * bits_for(columns) + (rows + 1) * bits_for(kept + 1)
+    kept = mask.numpy()
+    return Csr.encode(kept.astype(np.float32), kept).index_bits
 
 
 def coo_index_bits(mask: Tensor) -> int:
@@ -101,13 +103,8 @@ def block_index_bits(mask: Tensor, block: tuple[int, int]) -> int:
     _check(mask)
     if outside_blocks(mask, block):
         raise WrongUse(f"the mask keeps more than rows and columns in blocks of {block[0]} x {block[1]}")
-    high, wide = block
-    entries = 0
-    for tile in _tiles(mask, block):
-        entries += int(tile.any(1).sum()) * bits_for(high) + int(tile.any(0).sum()) * bits_for(wide)
-    rows, columns = mask.shape
-    blocks = ceil(rows / high) * ceil(columns / wide)
-    return entries + blocks * (bits_for(high + 1) + bits_for(wide + 1))
+    kept = mask.numpy()
+    return Csb.encode(kept.astype(np.float32), kept, block=block).index_bits
 
 
 def outside_blocks(mask: Tensor, block: tuple[int, int]) -> int:

@@ -1,7 +1,6 @@
 """AS-ViT's experiment: thresholds learnt under a budget against fixed counts, all at equal average cost."""
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -15,6 +14,7 @@ from lib.errors import WrongUse
 from lib.lab.backbones import build
 from lib.lab.compute import seeded
 from lib.lab.datasets import ImageSplit
+from lib.lab.measure import burst
 from lib.vit import as_vit, spvit
 from lib.vit.as_vit_budget import Budget
 from lib.vit.experiment import Bench
@@ -279,14 +279,12 @@ def saving(
 
 def _burst(model: nn.Module, batches: Sequence[Tensor], burst_s: float) -> float:
     """Median seconds of passes of `model` through `batches`, over at least `burst_s` seconds and one pass."""
-    passes: list[float] = []
-    begin = time.perf_counter()
-    while not passes or time.perf_counter() - begin < burst_s:
-        start = time.perf_counter()
+
+    def through() -> None:
         for images in batches:
             model(images)
-        passes.append(time.perf_counter() - start)
-    return median(passes)
+
+    return median(burst(through, burst_s))
 
 
 def large_savings(pictures: Tensor, batch: int, *, t: float = 0.65) -> dict[str, Saving]:

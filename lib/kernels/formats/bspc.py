@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from hw_models.sparsity import bits_for
 from lib.kernels.formats.checks import (
     FormatError,
     Indices,
     Mask,
     Matrix,
     Values,
-    bits_for,
     check_rising,
     check_value_bits,
     checked_indices,

@@ -2,9 +2,11 @@
 
 Generated kernels read these arrays without looking again, so an array that has been checked is kept as a copy
 that nobody can write to.
+
+Widths of fields are those of `hw_models.sparsity.bits_for`. An offset into n values lies between 0 and n and
+so needs bits_for(n + 1); papers write log2(n), which is the same except where n is a power of two.
 """
 
-from math import ceil, log2
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,14 +44,6 @@ class Format(Protocol):
 
     def decode(self) -> Matrix:
         """The matrix (P, Q), exactly."""
-
-
-def bits_for(count: int) -> int:
-    """Width of a field that tells `count` different values apart: ceil(log2 count), 0 for one value or none.
-
-    An offset into n values lies between 0 and n and so needs bits_for(n + 1); papers write log2(n), which is
-    the same except where n is a power of two."""
-    return ceil(log2(count)) if count > 1 else 0
 
 
 def checked_shape(shape: tuple[int, int]) -> tuple[int, int]:

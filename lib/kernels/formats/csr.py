@@ -5,12 +5,12 @@ from functools import cached_property
 
 import numpy as np
 
+from hw_models.sparsity import bits_for
 from lib.kernels.formats.checks import (
     Indices,
     Mask,
     Matrix,
     Values,
-    bits_for,
     check_rising,
     check_value_bits,
     checked_indices,

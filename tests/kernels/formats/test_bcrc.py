@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hw_models.sparsity import bits_for
 from lib.kernels.formats.bcrc import Bcrc
-from lib.kernels.formats.checks import FormatError, bits_for
+from lib.kernels.formats.checks import FormatError
 from lib.kernels.formats.csr import Csr
 from tests.kernels.formats.parts import ints, matrix, sparse
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from hw_models.sparsity import bits_for
 from lib.kernels.formats.bspc import Bspc
-from lib.kernels.formats.checks import FormatError, bits_for
+from lib.kernels.formats.checks import FormatError
 from lib.kernels.formats.csr import Csr
 from lib.rnn.rtmobile import BlockStructured
 from tests.kernels.formats.parts import ints, matrix

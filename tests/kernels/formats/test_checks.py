@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.kernels.formats.checks import FormatError, bits_for, indices, offsets
+from hw_models.sparsity import bits_for
+from lib.kernels.formats.checks import FormatError, indices, offsets
 
 
 def test_widths_by_hand() -> None:
