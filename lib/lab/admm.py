@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 
 from lib.errors import ReproError, WrongUse
+from lib.lab.descent import descend
 
 Projection = Callable[[Tensor], Tensor]
 """The nearest point of the feasible set, of the same shape."""
@@ -155,14 +156,6 @@ class Admm:
         size = sum(float(parameter.square().sum()) for parameter in self.parameters.values())
         return math.sqrt(gap / size) if size else math.sqrt(gap)
 
-    def scale_rho(self, factor: float) -> None:
-        """Multiply rho by `factor` > 0 and divide U by it, which leaves the dual variable rho U as it is."""
-        if not (math.isfinite(factor) and factor > 0):
-            raise WrongUse(f"rho is multiplied by a positive number, not {factor}")
-        for name in self.parameters:
-            self.rho[name] *= factor
-            self.u[name] /= factor
-
     def project(self) -> None:
         """Hard step: replace every parameter by its own projection (U plays no part)."""
         for name, parameter in self.parameters.items():
@@ -216,7 +209,8 @@ def admm_rounds(
         for _ in range(epochs_a_round):
             for loss in epoch():
                 penalty = admm.penalty()
-                _step(loss + penalty, optimizer, clip, f"in ADMM round {index} of {rounds}")
+                when = f"in ADMM round {index} of {rounds}"
+                descend(loss + penalty, optimizer, when=when, remedy=REMEDY, clip=clip)
                 losses.append(loss.item())
                 penalties.append(penalty.item())
         admm.update()
@@ -244,7 +238,8 @@ def train_epochs(
     for index in range(1, epochs + 1):
         losses = []
         for loss in epoch():
-            _step(loss, optimizer, clip, f"in epoch {index} of {epochs}", held, remedy)
+            when = f"in epoch {index} of {epochs}"
+            descend(loss, optimizer, when=when, remedy=remedy, clip=clip, held=held)
             losses.append(loss.item())
         yield _mean(losses)
 
@@ -258,27 +253,6 @@ def progressive_rates(first: float, last: float, stages: int) -> tuple[float, ..
         return (last,)
     ratio = last / first
     return (*(first * ratio ** (stage / (stages - 1)) for stage in range(stages - 1)), last)
-
-
-def _step(
-    loss: Tensor,
-    optimizer: torch.optim.Optimizer,
-    clip: float | None,
-    when: str,
-    held: Masks | Reprojection | None = None,
-    remedy: str = REMEDY,
-) -> None:
-    if not torch.isfinite(loss):
-        raise ReproError(f"the loss is {loss.item()} {when}: {remedy}")
-    optimizer.zero_grad()
-    loss.backward()
-    if held is not None:
-        held.mask_gradients()
-    if clip is not None:
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-    optimizer.step()
-    if held is not None:
-        held.apply()
 
 
 def _project(name: str, projection: Projection, value: Tensor) -> Tensor:

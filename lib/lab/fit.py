@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lib.errors import ReproError
 from lib.lab.datasets import ImageSplit
+from lib.lab.descent import descend
 
 Loss = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """Loss of a batch: augmented images, labels, their places in the split, progress of training in [0, 1)."""
@@ -70,26 +70,6 @@ def optimizer_for(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
     )
 
 
-def descend(
-    loss: Tensor,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    when: str,
-    remedy: str = "lower learning_rate",
-) -> None:
-    """One step of `optimizer` down the gradient of `loss`, clipped to norm 1 over what the optimizer holds.
-
-    Raises ReproError, with `when` and `remedy`, if the loss is not finite.
-    """
-    if not torch.isfinite(loss):
-        raise ReproError(f"the loss is {loss.item()} {when}: {remedy}")
-    model.zero_grad()
-    loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], 1.0)
-    optimizer.step()
-
-
 def fit(
     model: nn.Module,
     split: ImageSplit,
@@ -133,7 +113,12 @@ def fit(
             value = loss(
                 images.to(device), labels.to(device), mine, (epoch + number / steps) / schedule.epochs
             )
-            descend(value, model, optimizer, when=f"in epoch {epoch + 1} of {schedule.epochs}")
+            descend(
+                value,
+                optimizer,
+                when=f"in epoch {epoch + 1} of {schedule.epochs}",
+                remedy="lower learning_rate",
+            )
             index = epoch * steps + number + 1
             yield FitStep(index, steps * schedule.epochs, epoch, number + 1 == steps, value.item())
     model.eval()

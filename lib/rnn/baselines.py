@@ -1,5 +1,5 @@
-"""The structures that block schemes are compared with: none, balanced rows and banks, whole rows and columns,
-and block-circulant matrices, which tie weights together instead of removing them.
+"""The structures that block schemes are compared with: none, balanced rows and banks, whole rows, columns
+and blocks, and block-circulant matrices, which tie weights together instead of removing them.
 
 Sources: row balance as in ESE (FPGA 2017), bank balance as in BBS (FPGA 2019), circulant blocks as in C-LSTM
 (FPGA 2018) and E-RNN (HPCA 2019).
@@ -75,6 +75,24 @@ class Columns:
         matrix = checked(weight, rate)
         kept = largest(matrix.square().sum(dim=0), kept_count(matrix.shape[1], rate))
         return kept.repeat(matrix.shape[0], 1)
+
+
+@dataclass(frozen=True)
+class WholeBlocks:
+    """Block pruning: blocks of `side` x `side` weights are kept or removed whole, by their l2 norm."""
+
+    side: int
+
+    def __post_init__(self) -> None:
+        check_counts(side=self.side)
+
+    def mask(self, weight: Tensor, rate: float) -> Tensor:
+        """Which weights of the (P, Q) matrix stay at `rate`: bool (P, Q). See `Structure.mask`."""
+        matrix = checked(weight, rate)
+        blocks = blocks_of(matrix.square(), self.side, self.side)
+        norms = blocks.sum(dim=(2, 3))
+        kept = largest(norms.flatten(), kept_count(norms.numel(), rate)).view(norms.shape)
+        return matrix_of(kept[:, :, None, None].expand(blocks.shape), *matrix.shape)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hw_models.csb import csr_index_overhead, index_overhead
-from hw_models.csb_validation import RnnLayer, networks
+from hw_models.csb_validation import networks
 from hw_models.reference_points import points
 
 TABLE2_RATES: Mapping[str, float] = {"MT1": 12.5, "SR1": 13.0, "SR2": 20.0}
@@ -232,7 +232,6 @@ class EseStep:
     power_w: float
     csb_latency_us: float
     csb_energy_uj: float
-    csb_weights: int
 
     @property
     def steps(self) -> float:
@@ -254,19 +253,13 @@ class EseStep:
         """Energy of ESE a step over that of CSB-RNN a step, each for its own network."""
         return self.energy_uj / self.csb_energy_uj
 
-    @property
-    def energy_gain_per_weight(self) -> float:
-        """The same per weight of the unpruned networks."""
-        return self.energy_gain * self.csb_weights / self.layer_weights
-
 
 def ese_step() -> EseStep:
     """ESE's row against its throughput: the paper's first SR1 layer is the layer that ESE runs."""
     rows = {(row.model, row.design): row for row in table3()}
     ese, own = rows["SR1", "ese"], rows["SR1", "csb_rnn"]
-    layers: tuple[RnnLayer, ...] = networks()["SR1"]
-    total = sum(layer.weights for layer in layers)
-    return EseStep(layers[0].weights, ese.latency_us, ese.power_w, own.latency_us, own.energy_uj, total)
+    layer = networks()["SR1"][0]
+    return EseStep(layer.weights, ese.latency_us, ese.power_w, own.latency_us, own.energy_uj)
 
 
 def realtime_bound_us() -> float:

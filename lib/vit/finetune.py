@@ -91,7 +91,7 @@ def finetune(
             output = host(images, execution="masked", generator=generator)
             loss = objective(output, labels, dense, [blocks.index(block) for block in active])
             remedy = "lower learning_rate or backbone_scale"
-            descend(loss, host, optimizer, when=f"after {index} of {total} steps", remedy=remedy)
+            descend(loss, optimizer, when=f"after {index} of {total} steps", remedy=remedy)
             index += 1
             yield Step(index, total, loss.item(), tuple(trace.keep.mean().item() for trace in output.stages))
     host.activate(frozenset(blocks))

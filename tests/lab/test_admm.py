@@ -113,14 +113,6 @@ def test_rho_may_differ_from_parameter_to_parameter() -> None:
     assert admm.penalty().item() == pytest.approx(4.0 / 2 * 1 + 2.0 / 2 * 9)
 
 
-def test_a_larger_rho_keeps_the_unscaled_dual() -> None:
-    admm = Admm(parameter(3.0, -1.0), {"w": largest(1)}, rho=0.5)
-    admm.update()
-    admm.scale_rho(10.0)
-    assert admm.rho["w"] == 5.0
-    assert admm.u["w"].tolist() == pytest.approx([0.0, -0.1])
-
-
 def test_angles_are_compared_on_the_circle() -> None:
     """An angle just below 4 pi is a hair from the level 0; on the line it would be far from it."""
     weights = parameter(4 * math.pi - 0.1, 1.0)

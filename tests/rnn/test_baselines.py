@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.errors import WrongUse
-from lib.rnn.baselines import BankBalanced, BlockCirculant, Columns, RowBalanced, Rows, Unstructured
+from lib.rnn.baselines import (
+    BankBalanced,
+    BlockCirculant,
+    Columns,
+    RowBalanced,
+    Rows,
+    Unstructured,
+    WholeBlocks,
+)
 from tests.rnn.parts import gaussian, uneven
 
 WEIGHT = torch.tensor([[4.0, -5, 1, 0], [3, 0, 0, -2], [0.5, 1, 0, 0.1]])
@@ -69,3 +77,20 @@ def test_circulant_blocks_of_one_change_nothing() -> None:
 def test_malformed_settings_are_named(make: Callable[[int], object]) -> None:
     with pytest.raises(WrongUse, match="at least 1"):
         make(0)
+
+
+def test_whole_blocks_by_hand() -> None:
+    weight = torch.tensor([[1.0, 1, 0, 3], [1, 1, 0, 0], [5, 0, 2, 2]])
+    # squared norms 4 and 9 above, 25 and 8 below, where the blocks are cut off
+    mask = WholeBlocks(2).mask(weight, 2)
+    assert mask.tolist() == [[False, False, True, True]] * 2 + [[True, True, False, False]]
+
+
+def test_blocks_of_one_weight_are_unstructured() -> None:
+    weight = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(WholeBlocks(1).mask(weight, 3), Unstructured().mask(weight, 3))
+
+
+def test_a_block_without_a_side_is_refused() -> None:
+    with pytest.raises(WrongUse, match="side"):
+        WholeBlocks(0)

@@ -115,7 +115,6 @@ def test_ese_takes_a_batch_of_steps() -> None:
     assert step.steps == pytest.approx(2.52e12 * 82.7e-6 / 6_496_256)
     assert step.energy_uj == pytest.approx(105.69, abs=0.01)
     assert step.energy_gain == pytest.approx(step.energy_uj / (6.58 * 8.9))
-    assert step.energy_gain_per_weight == pytest.approx(step.energy_gain * 7_966_720 / 3_248_128)
     assert step.latency_gain == pytest.approx(82.7 / step.steps / 6.58)
 
 

@@ -1,10 +1,10 @@
-"""The structures that DARB is compared with: whole blocks by hand, equal rates, known names."""
+"""The structures that DARB is compared with: equal rates, known names."""
 
 import pytest
 import torch
 
 from lib.errors import WrongUse
-from lib.rnn.darb_arms import WholeBlocks, structures, train_structure, with_masks
+from lib.rnn.darb_arms import structures, train_structure, with_masks
 from lib.rnn.experiment import Bench, prepare
 from lib.rnn.networks import gate_matrices
 from lib.rnn.structure import measured_rate
@@ -16,25 +16,8 @@ def bench() -> Bench:
     return prepare("japanese_vowels", hidden=16, recipe=Recipe(epochs=1, rounds=1, retrain_epochs=1))
 
 
-def test_whole_blocks_by_hand() -> None:
-    weight = torch.tensor([[1.0, 1, 0, 3], [1, 1, 0, 0], [5, 0, 2, 2]])
-    # squared norms 4 and 9 above, 25 and 8 below, where the blocks are cut off
-    mask = WholeBlocks(2).mask(weight, 2)
-    assert mask.tolist() == [[False, False, True, True]] * 2 + [[True, True, False, False]]
-
-
-def test_blocks_of_one_weight_are_unstructured() -> None:
-    weight = torch.randn(9, 7, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(WholeBlocks(1).mask(weight, 3), structures(0)["unstructured"].mask(weight, 3))
-
-
 def test_a_rate_of_one_keeps_all() -> None:
     assert all(structure.mask(torch.randn(8, 8), 1).all() for structure in structures(0).values())
-
-
-def test_a_block_without_a_side_is_refused() -> None:
-    with pytest.raises(WrongUse, match="side"):
-        WholeBlocks(0)
 
 
 def test_all_structures_keep_equally_many_weights() -> None:

@@ -82,12 +82,6 @@ class Darb:
         matrix[self._places()] = self.values
         return matrix
 
-    def by_class(self) -> dict[int, Indices]:
-        """The rows of each block size, so that a decoder works on one size at a time; smallest first."""
-        return {
-            int(size): indices((self.block_size == size).nonzero()[0]) for size in np.unique(self.block_size)
-        }
-
     @property
     def index_entries(self) -> int:
         """An offset for every survivor and a class for every row."""

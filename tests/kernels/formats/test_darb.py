@@ -27,7 +27,6 @@ def test_arrays_by_hand() -> None:
     assert stored.class_bits() == 3 * 2  # three classes
     assert stored.class_bits(grouped=True) == 3 * 2 + 3 * 2
     assert stored.index_bits == 7 + 6
-    assert {size: rows.tolist() for size, rows in stored.by_class().items()} == {0: [2], 2: [0], 4: [1]}
 
 
 @pytest.mark.parametrize(("block", "bits"), [(4, 4.5), (8, 2.375), (16, 1.25), (32, 0.65625)])
