@@ -1,6 +1,7 @@
-"""Verbs that look at the store: runs, diff."""
+"""Verbs that look at the store: runs, diff, export."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ def build() -> typer.Typer:
     app = typer.Typer()
     app.command("runs", rich_help_panel=PANEL)(list_runs)
     app.command("diff", rich_help_panel=PANEL)(diff_runs)
+    app.command("export", rich_help_panel=PANEL)(export_runs)
     return app
 
 
@@ -182,6 +184,36 @@ def diff_runs(context: typer.Context, first: Reference, second: Reference, as_js
     for what, rows in (("parameters", parameters), ("what they were made from", made_from)):
         if not rows:
             say(f"{what}: the same")
+
+
+def export_runs(
+    context: typer.Context,
+    what: Annotated[
+        str, typer.Argument(metavar="RUN|SLUG", help="A run, or a paper for all its finished runs.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE.zip", help="Where to; NAME-crate.zip here without it."),
+    ] = None,
+) -> None:
+    """Pack runs into an RO-Crate archive.
+
+    With them go notebook, card and recorded evidence, described as Process Run Crate 0.5, for a data
+    repository or a reader elsewhere. The archive tells the `data_root` of a run that had one, and does not
+    hold those data.
+    """
+    from lib.engine.crate import write_crate
+    from lib.engine.store import Store
+
+    project: Project = context.obj
+    if what in project.slugs():
+        runs = [run for run in Store(project).runs(what) if run.state in ("ok", "incomplete")]
+    else:
+        runs = [find_run(project, what)]
+    name = what if what in project.slugs() or not runs else short_name(runs[0]).replace("/", "-")
+    path = write_crate(project, runs, output or Path(f"{name}-crate.zip"))
+    say(f"{count(len(runs), 'run')} in {path}")
+    print(path)
 
 
 def _prune(project: "Project", slugs: Sequence[str]) -> str:
