@@ -16,10 +16,10 @@ from lib.vit.attention import AttentionView
 from lib.vit.host import Output, StageTrace, blocks_of
 from lib.vit.selectors import Candidates
 from lib.vit.topk import prune_by_class_attention
-from tests.vit.parts import network, pictures
+from tests.vit.parts import network, oblong, oblong_pictures, pictures
 
 if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
+    pass
 
 CLOSE = 1.0e-4
 
@@ -79,22 +79,11 @@ def test_masked_equals_gathered_with_counts_that_differ(name: str, batch: int) -
     assert (masked.logits - gathered.logits).abs().max() < CLOSE
 
 
-def oblong() -> "VisionTransformer":
-    """Five patches by three, weights far from their initial ones."""
-    from timm.models.vision_transformer import VisionTransformer
-
-    torch.manual_seed(2)
-    model = VisionTransformer(img_size=(20, 12), patch_size=4, embed_dim=16, depth=4, num_heads=2)
-    for parameter in model.parameters():
-        parameter.data.add_(0.1 * torch.randn_like(parameter))
-    return model.eval()
-
-
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("execution", ["masked", "gathered"])
 def test_identity_on_oblong_images(batch: int, execution: str) -> None:
     backbone = oblong()
-    images = torch.randn(batch, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    images = oblong_pictures(batch)
     host = as_vit.prune(backbone, blocks=(1, 2, 3), thresholds=(-1.0, -1.0, -1.0)).eval()
     with torch.inference_mode():
         output = host(images, execution=execution)
@@ -104,7 +93,7 @@ def test_identity_on_oblong_images(batch: int, execution: str) -> None:
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_masked_equals_gathered_on_oblong_images(batch: int) -> None:
-    images = torch.randn(batch, 3, 20, 12, generator=torch.Generator().manual_seed(0))
+    images = oblong_pictures(batch)
     host = calibrated_host(oblong(), images, blocks=(1, 2, 3))
     with torch.inference_mode():
         masked, gathered = host(images, execution="masked"), host(images)

@@ -10,7 +10,6 @@ from hw_models import trace
 from hw_models.heatvit import rebuild
 from lib.errors import WrongUse
 from lib.lab.backbones import build, parameters
-from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit import heatvit, heatvit_board, spvit
 from lib.vit.approximations import PlanSigmoid, approximate
 from lib.vit.costs import block_macs, host_cost
@@ -18,7 +17,7 @@ from lib.vit.heatvit import HeadSelector, LatencyTerm
 from lib.vit.host import Output, StageTrace, TokenHost
 from lib.vit.stages import LatencyTable
 from tests.papers.test_spvit import candidates
-from tests.vit.parts import PATCHES, network, pictures
+from tests.vit.parts import PATCHES, network, oblong, oblong_pictures, pictures
 from tests.vit.test_host import check_agreement
 
 RATIOS = (0.45, 0.51, 0.71)
@@ -293,32 +292,21 @@ def test_shares_below_the_table_are_refused_as_they_would_give_no_gradient() -> 
     assert end.grad > 0
 
 
-def odd_network() -> nn.Module:
-    """Pictures of 20 x 12 pixels in patches of 4: a grid of 5 x 3."""
-    prepare_torchvision()
-    from timm.models.vision_transformer import VisionTransformer
-
-    torch.manual_seed(1)
-    return VisionTransformer(
-        img_size=(20, 12), patch_size=4, in_chans=1, num_classes=3, embed_dim=16, depth=5, num_heads=2
-    ).eval()
-
-
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("soft", [True, False])
 def test_odd_grids_masked_equal_gathered(batch: int, soft: bool) -> None:
     counts = heatvit.kept_patches(RATIOS, 15)
     assert counts == (7, 4, 3)
-    host = heatvit.prune(odd_network(), RATIOS, blocks=(1, 2, 3), soft=soft, counts=counts).eval()
-    check_agreement(host, torch.randn(batch, 1, 20, 12))
+    host = heatvit.prune(oblong(), RATIOS, blocks=(1, 2, 3), soft=soft, counts=counts).eval()
+    check_agreement(host, oblong_pictures(batch))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("execution", ["masked", "gathered"])
 @pytest.mark.parametrize("ratios", [(1.0, 1.0, 1.0), RATIOS])
 def test_identity_on_odd_grids(ratios: tuple[float, ...], execution: str, batch: int) -> None:
-    backbone = odd_network()
+    backbone = oblong()
     host = heatvit.prune(backbone, ratios, blocks=(1, 2, 3), counts=(15,) * 3).eval()
-    images = torch.randn(batch, 1, 20, 12)
+    images = oblong_pictures(batch)
     with torch.inference_mode():
         assert torch.equal(host(images, execution=execution).logits, backbone(images))

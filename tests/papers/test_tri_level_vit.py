@@ -41,7 +41,7 @@ from lib.vit.tri_level_vit import (
     token_counts,
     tri_level,
 )
-from tests.vit.parts import PATCHES, network, pictures
+from tests.vit.parts import PATCHES, network, oblong, oblong_pictures, pictures
 
 CLOSE = 1.0e-4
 
@@ -81,6 +81,19 @@ def test_masked_equals_gathered(name: str, batch: int, connections: float) -> No
     assert (masked.logits - gathered.logits).abs().max() < CLOSE
     counts = token_counts(0.7, backbone.patch_embed.num_patches)
     assert [int(stage.keep.sum(1)[0]) for stage in gathered.stages] == list(counts)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_oblong_images(batch: int) -> None:
+    backbone, images = oblong(), oblong_pictures(batch)
+    blocks = (1, 2, 3)
+    host = tri_level(backbone, blocks=blocks).eval()
+    with torch.inference_mode():
+        assert torch.equal(host(images).logits, backbone(images))
+        set_ratios(host, 0.7, 0.5, blocks=blocks)
+        masked, gathered = host(images, execution="masked"), host(images)
+    assert [int(stage.keep.sum(1)[0]) for stage in gathered.stages] == list(token_counts(0.7, 15))
+    assert (masked.logits - gathered.logits).abs().max() < CLOSE
 
 
 @pytest.mark.parametrize("make", [tri_level, random_control])

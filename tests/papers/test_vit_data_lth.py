@@ -26,7 +26,7 @@ from lib.vit.vit_data_lth import (
     ticket_selector,
     uniformity,
 )
-from tests.vit.parts import PATCHES, network, pictures
+from tests.vit.parts import PATCHES, network, oblong, oblong_pictures, pictures
 
 
 def draws(seed: int = 0) -> torch.Generator:
@@ -253,11 +253,8 @@ def test_tickets_that_do_not_fit_the_images_are_refused(shape: tuple[int, ...]) 
 
 
 def test_sides_that_patches_do_not_divide() -> None:
-    from timm.models.vision_transformer import VisionTransformer
-
-    backbone = VisionTransformer(img_size=(20, 12), patch_size=4, embed_dim=16, depth=4, num_heads=2)
+    backbone, images = oblong(), oblong_pictures(3)
     selector = ticket_selector(backbone, 0.8, blocks=(1, 2))
-    images = torch.randn(3, 3, 20, 12, generator=draws())
     ticket = find_tickets(selector, images)
     assert ticket.shape == (3, 10)
     assert TicketViT(backbone)(images, ticket).shape == (3, 1000)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.lab.backbones import _lv_vit, small_vit
+from lib.lab.torchvision_ops import prepare_torchvision
 from lib.vit.host import TokenHost, TokenStage
 from lib.vit.selectors import Candidates, Rule, Threshold
 
@@ -33,6 +34,24 @@ def _made(name: str) -> "VisionTransformer":
 def network(name: str = "small") -> "VisionTransformer":
     """`small`: the small ViT (49 patches). `lv`: LV-ViT, ten narrow blocks (196 patches)."""
     return copy.deepcopy(_made(name))
+
+
+def oblong() -> "VisionTransformer":
+    """Images of 20 x 12 pixels in five patches by three; weights far from their initial ones."""
+    prepare_torchvision()
+    from timm.models.vision_transformer import VisionTransformer
+
+    torch.manual_seed(2)
+    model = VisionTransformer(img_size=(20, 12), patch_size=4, embed_dim=16, depth=4, num_heads=2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def oblong_pictures(batch: int, seed: int = 0) -> Tensor:
+    """Random images that `oblong` takes."""
+    return torch.randn(batch, 3, 20, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def pictures(batch: int, backbone: nn.Module, seed: int = 0) -> Tensor:

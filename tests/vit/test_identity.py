@@ -8,7 +8,7 @@ import torch
 from lib.lab.backbones import build
 from lib.vit import spvit
 from lib.vit.host import Execution, TokenHost
-from tests.vit.parts import PATCHES, network, pictures, planted_host, random_scores
+from tests.vit.parts import PATCHES, network, oblong, oblong_pictures, pictures, planted_host, random_scores
 
 
 @pytest.mark.parametrize("execution", get_args(Execution))
@@ -20,6 +20,20 @@ def test_keep_ratios_of_one_are_the_network_itself(name: str, batch: int, execut
     host = spvit.prune(backbone, (1.0, 1.0, 1.0)).eval()
     with torch.inference_mode():
         assert torch.equal(host(images, execution=execution).logits, backbone(images))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_oblong_images(batch: int) -> None:
+    backbone, images = oblong(), oblong_pictures(batch)
+    with torch.inference_mode():
+        whole = spvit.prune(backbone, (0.9, 0.8, 0.7), blocks=(1, 2, 3), counts=(15,) * 3).eval()
+        assert torch.equal(whole(images).logits, backbone(images))
+        host = spvit.prune(backbone, (0.7, 0.5, 0.3), blocks=(1, 2, 3), counts=(11, 8, 5)).eval()
+        masked, gathered = host(images, execution="masked"), host(images)
+    assert [stage.keep.sum(1).tolist() for stage in gathered.stages] == [
+        [count] * batch for count in (11, 8, 5)
+    ]
+    assert (masked.logits - gathered.logits).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("execution", get_args(Execution))
