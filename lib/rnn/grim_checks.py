@@ -4,9 +4,10 @@ Nothing here is trained or timed. GRIM's own tables could not be read; the publi
 sibling, "Mobile or FPGA?" (TECS 2022), by the same group on the same phone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from lib.hardware.consistency import pruned_gains, stated_power_w
 from lib.hardware.networks import network
 from lib.kernels.formats.bcrc import Bcrc
 from lib.lab.torchvision_ops import prepare_torchvision
+from lib.rnn.grim import BlockColumnRow
 from lib.rnn.gru_step import network as gru
 from lib.rnn.gru_step import step
 from lib.rnn.row_groups import (
@@ -32,7 +34,7 @@ from lib.rnn.row_groups import (
     outside_blocks,
     reordered,
 )
-from lib.rnn.structure import Structure, retained_norm
+from lib.rnn.structure import Structure
 
 CNNS = ("vgg16", "resnet18", "mobilenet_v2")
 """Convolutional networks of the paper, by their names in the reference files."""
@@ -94,8 +96,9 @@ def network_counts(work: Mapping[str, Workload]) -> dict[str, int]:
 
 
 def plausible_gains() -> dict[str, float]:
-    """Efficiency of the group's pruned networks over a runtime's dense ones, Galaxy S10,
-    `network_runtime`."""
+    """Efficiency of the group's pruned networks over a runtime's dense ones on a Galaxy S10.
+
+    Keys are `<network>_<runtime>`. Frames a joule are frames a second only if all draw the same power."""
     rows = {(row.network, row.framework): row.value for row in _published("adreno_640", "frames_per_s_per_w")}
     return {f"{name}_{rival}": rows[name, "own"] / rows[name, rival] for name in CNNS for rival in RIVALS}
 
@@ -143,11 +146,6 @@ class Pruned:
     def outside(self) -> int:
         """Weights that break the pattern, see `outside_blocks`."""
         return outside_blocks(self.mask, self.block)
-
-    @property
-    def retained(self) -> float:
-        """||W * mask|| / ||W||."""
-        return retained_norm(self.weight, self.mask)
 
     @property
     def group_height(self) -> float:
@@ -201,6 +199,18 @@ def storage(pruned: Pruned) -> dict[str, float]:
     }
     found = {name: value / kept for name, value in bits.items()}
     return {**found, "mismatches": int((compact.decode() != weight * mask).sum())}
+
+
+def retained_norm_at(matrices: Iterable[Tensor], rate: float, side: int) -> float:
+    """||W * mask|| / ||W|| over all `matrices (P, Q)`, each pruned by itself in blocks of `side` x `side`."""
+    left, whole = 0.0, 0.0
+    for matrix in matrices:
+        weight = matrix.detach().double()
+        left += float((weight * BlockColumnRow(side, side).mask(weight, rate)).square().sum())
+        whole += float(weight.square().sum())
+    if not whole:
+        raise WrongUse("matrices of zeros have no norm to retain")
+    return sqrt(left / whole)
 
 
 def whole_networks(

@@ -60,6 +60,15 @@ def launch_share(found: Estimate) -> float:
     return 100 * sum(layer.launch_ms for layer in found.layers) / found.latency_ms
 
 
+def least_launch_share(rate: float) -> float:
+    """`launch_share` of the phone's GPU at 16 bits if a launch takes the least of its assumed range."""
+    device = load_device(PHONE["gpu"])
+    launch = device.need("launch")
+    least = launch.value if launch.low is None else launch.low
+    quick = device.model_copy(update={"launch": launch.model_copy(update={"value": least})})
+    return launch_share(estimate(pruned_step(rate), quick))
+
+
 def dense_on_board_us(device: str = "zcu102") -> float:
     """Modelled time of the dense step at 16 bits on a matrix engine that reads all weights from memory."""
     return 1e3 * estimate(step(16), load_device(device)).latency_ms
@@ -74,7 +83,9 @@ def on_board_us(masks: Mapping[str, Tensor], block: tuple[int, int]) -> float:
     bits = 16 * sum(int(mask.sum()) for mask in masks.values())
     memory = load_device("zcu102").need_fabric("block_rams").value * 36 * 1024
     if bits > memory:
-        raise WrongUse(f"{bits / 1e6:.1f} Mbit of weights do not fit {memory / 1e6:.1f} Mbit of block RAM")
+        raise WrongUse(
+            f"{bits / 1e6:.1f} Mbit of weights do not fit {memory / 1e6:.1f} Mbit of block RAM: prune more"
+        )
     total = 0
     for name, mask in masks.items():
         if outside_blocks(mask, block):

@@ -16,14 +16,16 @@ from lib.kernels.compiler import compile_matrix
 from lib.rnn.baselines import Unstructured
 from lib.rnn.csr_gru import compressed_rows
 from lib.rnn.grim import BlockColumnRow
-from lib.rnn.products import Block, largest_gap, least_us, random_input
+from lib.rnn.products import Block, generated, largest_gap, least_us, random_input
 
 LAYERS: dict[str, tuple[int, int, int]] = {
     "gru": (3 * 1024, 1024, 1),
+    "gru_16": (3 * 1024, 1024, 16),
     "vgg16": (512, 512 * 9, 14 * 14),
     "resnet18": (256, 256 * 9, 14 * 14),
 }
-"""P, Q and N by name: a recurrent matrix of the GRU, VGG-16's last block and ResNet-18's third stage."""
+"""P, Q and N by name: a recurrent matrix of the GRU, the same for 16 utterances side by side, VGG-16's last
+block and ResNet-18's third stage."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class LayerTimes:
 def layer_times(
     name: str, rate: float, block: Block, generator: torch.Generator, *, burst_s: float
 ) -> LayerTimes:
-    """All contenders on one layer with normal weights, in alternating bursts. Raises WrongUse by name."""
+    """All contenders on one layer with normal weights, in alternating bursts.
+
+    Raises WrongUse for a layer that is not in `LAYERS`, ReproError without a C compiler.
+    """
     if name not in LAYERS:
         raise WrongUse(f"no layer {name!r} to time; choose from {', '.join(LAYERS)}")
     rows, columns, width = LAYERS[name]
@@ -61,7 +66,8 @@ def layer_times(
     sparse = compressed_rows(pruned)
     compiled = {"compiled_dense": weight, "unstructured": loose, "bcr": pruned}
     products = {
-        key: compile_matrix(matrix, block=block if key == "bcr" else None) for key, matrix in compiled.items()
+        key: generated(compile_matrix(matrix, block=block if key == "bcr" else None))
+        for key, matrix in compiled.items()
     }
     calls: dict[str, Callable[[], object]] = {"dense": partial(torch.matmul, weight, x)}
     calls["csr"] = partial(torch.matmul, sparse, x)
@@ -80,12 +86,12 @@ def block_times(
 ) -> dict[str, float]:
     """Least microseconds of compiled products with `weights`, each pruned in its own blocks, by their key.
 
-    All have the shape of the layer `name` and meet the same input.
+    All have the shape of the layer `name` and meet the same input. Raises ReproError without a C compiler.
     """
     _, columns, width = LAYERS[name]
     x = random_input(columns, width, generator)
     calls: dict[str, Callable[[], object]] = {}
     for key, (weight, block) in weights.items():
         pruned = weight * BlockColumnRow(*block).mask(weight, rate)
-        calls[key] = partial(compile_matrix(pruned, block=block).multiply, x)
+        calls[key] = partial(generated(compile_matrix(pruned, block=block)).multiply, x)
     return least_us(calls, burst_s=burst_s)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hw_models import Sparsity, estimate, load_device, trace
-from lib.errors import WrongUse
-from lib.kernels.compiler import compile_matrix
+from lib.errors import ReproError, WrongUse
+from lib.kernels.compiler import CompiledMatrix, compile_matrix
 from lib.lab.measure import latencies
 from lib.rnn.csr_gru import compressed_rows
 from lib.rnn.structure import measured_rate
@@ -44,12 +44,13 @@ def product_times(
 ) -> ProductTimes:
     """Times of `weight (P, Q)` and of its part in `mask` with a random `(Q, columns)`, in alternating bursts.
 
-    `dense` multiplies with all weights, `csr` and `compiled` with those in `mask`; one column is a vector."""
+    `dense` multiplies with all weights, `csr` and `compiled` with those in `mask`; one column is a vector.
+    Raises ReproError without a C compiler."""
     if columns < 1:
         raise WrongUse(f"a product needs at least one column, not {columns}")
     dense, pruned = weight.detach(), (weight * mask).detach()
     x = random_input(weight.shape[1], columns, generator)
-    product, sparse = compile_matrix(pruned, block=block), compressed_rows(pruned)
+    product, sparse = generated(compile_matrix(pruned, block=block)), compressed_rows(pruned)
     calls: dict[str, Callable[[], object]] = {
         "dense": partial(torch.matmul, dense, x),
         "csr": partial(torch.matmul, sparse, x),
@@ -58,6 +59,16 @@ def product_times(
     return ProductTimes(
         least_us(calls, rounds=5, burst_s=burst_s), largest_gap(product.multiply(x), pruned @ x)
     )
+
+
+def generated(matrix: CompiledMatrix) -> CompiledMatrix:
+    """`matrix` itself. Raises ReproError if scipy stands in for its code: it is no compiled product then."""
+    if matrix.is_fallback:
+        raise ReproError(
+            "times of compiled products need a C compiler, and none works here: install gcc or clang; "
+            "./repro doctor looks for it"
+        )
+    return matrix
 
 
 def random_input(length: int, columns: int, generator: torch.Generator) -> Tensor:

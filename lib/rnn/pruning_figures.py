@@ -44,5 +44,24 @@ def accuracies(curves: Mapping[str, Mapping[float, float]], dense: float) -> Fig
         rates: Sequence[float] = sorted(points)
         axes.semilogx(rates, [points[rate] for rate in rates], "o-", color=colour, label=name)
     axes.axhline(dense, color="grey", linestyle=":", label="dense")
+    ticks = sorted({rate for points in curves.values() for rate in points})
+    axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
+    axes.set_xticks([], minor=True)
     plots.plain(axes, x="pruning rate", y="test accuracy (%)").legend(fontsize=8, frameon=False)
+    return figure
+
+
+def accuracy_dots(scores: Mapping[str, float], dense: float) -> Figure:
+    """Test accuracies at one rate, a dot an arm, and the dense network's as a dotted line.
+
+    Dots, since bars from zero would hide the differences and bars from elsewhere exaggerate them.
+    """
+    figure, axes = plt.subplots(figsize=(6.5, 0.6 + 0.32 * len(scores)), layout="constrained")
+    axes.plot(list(scores.values()), list(scores), "o", color=plots.COLOURS[0])
+    for name, score in scores.items():
+        axes.annotate(f"{score:.1f}", (score, name), (6, -3), textcoords="offset points", fontsize=8)
+    axes.axvline(dense, color="grey", linestyle=":", label="dense")
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    plots.plain(axes, x="test accuracy (%)", y="").legend(fontsize=8, frameon=False)
     return figure

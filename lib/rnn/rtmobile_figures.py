@@ -26,14 +26,17 @@ def results_table() -> Figure:
 
 
 def energies(phone_uj: Mapping[str, float], fpga_uj: Mapping[str, float]) -> Figure:
-    """Microjoules an inference on a logarithmic axis, phone (blue) and FPGA (orange), by label."""
+    """Microjoules on a logarithmic axis, phone (blue) and FPGA (orange), by label.
+
+    Dots, since the length of a bar means nothing on an axis without a zero.
+    """
     figure, axes = plt.subplots(figsize=(7.5, 3.4), layout="constrained")
-    names = [*phone_uj, *fpga_uj]
-    values = [*phone_uj.values(), *fpga_uj.values()]
-    colours = [plots.COLOURS[0]] * len(phone_uj) + [plots.COLOURS[1]] * len(fpga_uj)
-    drawn = axes.barh(names, values, color=colours)
-    axes.bar_label(drawn, fmt="%.0f", fontsize=8, padding=2)
+    for colour, found in zip(plots.COLOURS, (phone_uj, fpga_uj), strict=False):
+        axes.plot(list(found.values()), list(found), "o", color=colour)
+        for name, value in found.items():
+            axes.annotate(f"{value:.0f}", (value, name), (6, -3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.invert_yaxis()
-    plots.plain(axes, x="energy of a time step (uJ)", y="")
+    axes.margins(x=0.1)
+    plots.plain(axes, x="energy (uJ)", y="")
     return figure

@@ -1,5 +1,7 @@
 """GRIM's networks, the published gains around it, and the counts of its pattern."""
 
+from math import sqrt
+
 import pytest
 import torch
 
@@ -58,16 +60,26 @@ def test_pattern_of_the_projection_is_rows_times_columns() -> None:
     assert checks.Pruned(weight, broken, (4, 4)).outside == 12
 
 
-def test_rate_and_retained_norm_by_hand() -> None:
+def test_rate_by_hand() -> None:
     mask = torch.tensor([[True, False], [False, False]])
-    found = checks.Pruned(torch.tensor([[3.0, 0.0], [4.0, 0.0]]), mask, (2, 2))
-    assert found.rate == 4
-    assert found.retained == pytest.approx(0.6)
+    assert checks.Pruned(torch.tensor([[3.0, 0.0], [4.0, 0.0]]), mask, (2, 2)).rate == 4
+
+
+def test_retained_norm_by_hand_over_matrices_pruned_apart() -> None:
+    first, second = torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([[1.0], [1.0]])
+    # single weights at 2x: 3 and 2 stay of the first, one 1 of the second
+    assert checks.retained_norm_at([first, second], 2, 1) == pytest.approx(sqrt(14 / 15))
+    assert checks.retained_norm_at([first, second], 1, 2) == 1
+
+
+def test_matrices_of_zeros_have_no_norm_to_retain() -> None:
+    with pytest.raises(WrongUse, match="zeros"):
+        checks.retained_norm_at([torch.zeros(2, 2)], 2, 1)
 
 
 def test_keeping_everything_changes_nothing() -> None:
     found = pruned(rate=1)
-    assert (found.rate, found.retained, found.outside) == (1, 1, 0)
+    assert (found.rate, found.outside) == (1, 0)
     facts = checks.compile_time_facts(found, lanes=8, unroll=4)
     assert facts["imbalance_as_stored"] == facts["imbalance_reordered"] == 1
     assert facts["neighbours_differ"] == 0

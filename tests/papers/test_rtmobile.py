@@ -76,6 +76,8 @@ def test_ese_by_hand() -> None:
     assert found["ese_evaluations"] == pytest.approx(2.52e12 * 82.7e-6 / (2 * 3_248_128))
     assert found["ese_step_uj"] == pytest.approx(3390.7 / found["ese_evaluations"])
     assert found["gain_per_step"] == pytest.approx(40 / found["ese_evaluations"])
+    # 0.58 GOP are 30.3 steps of 19.1 MOP
+    assert found["gain_if_batched"] == pytest.approx(found["gain_per_step"] * 0.58e9 / (2 * 9_556_992))
 
 
 def test_more_streams_leave_each_fewer_multipliers() -> None:

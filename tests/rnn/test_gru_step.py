@@ -28,6 +28,15 @@ def test_pruning_is_never_slower_on_the_phone_and_ends_at_the_launches() -> None
         assert 0 < shares[0] < shares[-1] <= 100
 
 
+def test_quicker_launches_take_a_smaller_share() -> None:
+    usual = gru_step.launch_share(gru_step.on_phone((301,))["gpu"][301])
+    least = gru_step.least_launch_share(301)
+    assert 0 < least < usual
+    # a third of the launch time beside an equal rest
+    rest = (100 - usual) / usual
+    assert least == pytest.approx(100 / (1 + 3 * rest), rel=1e-6)
+
+
 def test_board_time_by_hand() -> None:
     mask = torch.zeros(32, 32, dtype=torch.bool)
     mask[:8, :4] = True

@@ -4,8 +4,16 @@ import pytest
 import torch
 
 from hw_models import Sparsity
-from lib.errors import WrongUse
-from lib.rnn.products import ProductTimes, modelled_us, product_times, relative_costs, times_at
+from lib.errors import ReproError, WrongUse
+from lib.kernels.compiler import CompiledMatrix
+from lib.rnn.products import (
+    ProductTimes,
+    generated,
+    modelled_us,
+    product_times,
+    relative_costs,
+    times_at,
+)
 from lib.rnn.structure import measured_rate
 
 
@@ -13,6 +21,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
+@pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("columns", [1, 5])
 @pytest.mark.parametrize("shape", [(33, 17), (1, 8), (16, 1)])
 def test_the_compiled_product_is_the_dense_one(shape: tuple[int, int], columns: int) -> None:
@@ -48,6 +57,13 @@ def test_operations_are_kept_weights_over_all() -> None:
     assert set(costs) == {"operations", "modelled adreno_640", "modelled zcu102", "measured batch 1"}
 
 
+def test_a_product_that_scipy_stands_in_for_is_not_timed_as_compiled() -> None:
+    weight = torch.eye(4).numpy()
+    with pytest.raises(ReproError, match="C compiler"):
+        generated(CompiledMatrix(weight, "fp32", 1, None, None))
+
+
+@pytest.mark.usefixtures("compiler")
 def test_times_are_by_width() -> None:
     found = times_at((1, 3), torch.ones(4, 4), torch.eye(4).bool(), generator())
     assert set(found) == {1, 3}
