@@ -7,7 +7,7 @@ divide is padded with zeros; padding is never kept.
 """
 
 from dataclasses import dataclass
-from math import ceil, isfinite, log, log2, sqrt
+from math import ceil, inf, isfinite, log, log2, sqrt
 from typing import Any
 
 import numpy as np
@@ -59,25 +59,49 @@ class Storage:
 
     @property
     def index_overhead(self) -> float:
-        """The paper's NIO: index entries per stored weight. It leaves out n[] and m[] and all bit widths."""
+        """The paper's NIO: index entries per stored weight. It leaves out n[] and m[] and all bit widths.
+
+        Raises HardwareModelError, as `bit_overhead` does, where no weight is stored."""
+        self._needs_weights()
         return (self.row_entries + self.column_entries) / self.values
 
     @property
     def bit_overhead(self) -> float:
         """Bits of n[], m[] and both index arrays per bit of the values."""
+        self._needs_weights()
         return (self.size_bits + self.index_bits) / self.value_bits
+
+    def _needs_weights(self) -> None:
+        if not self.values:
+            raise HardwareModelError("a matrix that keeps no weight has no index overhead per weight")
 
 
 @dataclass(frozen=True, eq=False)
 class CsbMatrix:
     """The pattern of a pruned H x W matrix: kept rows and columns of each of its blocks.
 
-    `kept_rows` has shape (block rows, block columns, N), `kept_columns` (block rows, block columns, M)."""
+    `kept_rows` has shape (block rows, block columns, N), `kept_columns` (block rows, block columns, M).
+    Raises HardwareModelError for blocks that do not cover the matrix, or that keep padding."""
 
     height: int
     width: int
     kept_rows: NDArray[np.bool_]
     kept_columns: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        for name, kept in (("kept_rows", self.kept_rows), ("kept_columns", self.kept_columns)):
+            if kept.ndim != 3 or kept.size == 0 or kept.dtype != np.bool_:
+                raise HardwareModelError(f"{name} must be a filled three-dimensional array of bools")
+        (high, wide), grid = self.block, self.kept_rows.shape[:2]
+        needed = ceil(self.height / high), ceil(self.width / wide)
+        if not grid == self.kept_columns.shape[:2] == needed:
+            raise HardwareModelError(
+                f"a matrix of {self.height} x {self.width} in blocks of {high} x {wide} has {needed} of "
+                f"them; kept_rows has {grid}, kept_columns {self.kept_columns.shape[:2]}"
+            )
+        below, beyond = (grid[0] * high - self.height, grid[1] * wide - self.width)
+        if self.kept_rows[-1, :, high - below :].any() or self.kept_columns[:, -1, wide - beyond :].any():
+            raise HardwareModelError("a block at an edge keeps rows or columns of the padding")
 
     @property
     def block(self) -> tuple[int, int]:
@@ -95,8 +119,8 @@ class CsbMatrix:
 
     @property
     def rate(self) -> float:
-        """Weights of the unpadded matrix per kept weight."""
-        return self.height * self.width / self.nonzeros
+        """Weights of the unpadded matrix per kept weight; infinite when nothing is kept."""
+        return self.height * self.width / self.nonzeros if self.nonzeros else inf
 
     def mask(self) -> NDArray[np.bool_]:
         """Which weights are kept, (height, width)."""

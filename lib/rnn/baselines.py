@@ -37,9 +37,11 @@ class RowBalanced:
 
 @dataclass(frozen=True)
 class BankBalanced:
-    """The same number of largest weights in every bank of a row cut into `banks` equal ones.
+    """Equally many largest weights in every bank of a row cut into `banks` equal ones, Q/rate in the row.
 
-    The last bank is shorter where `banks` does not divide the row; it then keeps its real weights at most."""
+    All largest of their banks come first, then all second largest, and so on. Where the banks do not divide
+    that number, those with the larger weights keep one more: one for each would be several times too many in
+    a short row. The last bank is shorter where `banks` does not divide the row."""
 
     banks: int
 
@@ -52,7 +54,12 @@ class BankBalanced:
         rows, columns = matrix.shape
         size = -(-columns // self.banks)
         banks = blocks_of(matrix.abs(), 1, size, -1.0)
-        return matrix_of(largest(banks, kept_count(size, rate)), rows, columns)
+        places = banks.argsort(dim=3, descending=True, stable=True).argsort(dim=3)
+        place = matrix_of(places, rows, columns)  # 0 for the largest of its bank
+        falling = matrix.abs().argsort(dim=1, descending=True, stable=True)
+        order = falling.gather(1, place.gather(1, falling).argsort(dim=1, stable=True))
+        kept = torch.zeros(matrix.shape, dtype=torch.bool, device=matrix.device)
+        return kept.scatter_(1, order[:, : kept_count(columns, rate)], True)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The structures that CSB-RNN is compared with, by name, each trained by the recipe of the bench."""
 
-from lib.errors import WrongUse
+from collections.abc import Sequence
+
 from lib.rnn.baselines import BankBalanced, BlockCirculant, Columns, RowBalanced, Unstructured
 from lib.rnn.blind import Blind
 from lib.rnn.csb_rnn import CompressedBlocks
 from lib.rnn.experiment import Arm, Bench, prune_arm, tie_arm
-from lib.rnn.structure import Structure
+from lib.rnn.structure import Structure, check_names
 
 BANKS = 4
 """Banks of a row in bank-balanced pruning."""
@@ -24,14 +25,18 @@ def masked_structures(block: int, seed: int) -> dict[str, Structure]:
     }
 
 
+def train_structures(
+    names: Sequence[str], bench: Bench, block: int, rate: float, seed: int
+) -> dict[str, Arm]:
+    """`train_structure` by name. Raises WrongUse, before any training, for an unknown name or without csb."""
+    check_names(names, [*masked_structures(block, seed), CIRCULANT], "csb")
+    return {name: train_structure(name, bench, block, rate, seed) for name in names}
+
+
 def train_structure(name: str, bench: Bench, block: int, rate: float, seed: int) -> Arm:
     """A copy of the dense network in the structure `name` at `rate`, trained by the recipe of the bench.
 
-    Circulant blocks have as their side the whole number nearest to the rate. Raises WrongUse for a name that
-    is not known."""
+    Circulant blocks have as their side the whole number nearest to the rate."""
     if name == CIRCULANT:
         return tie_arm(name, bench, BlockCirculant(round(rate)), seed=seed)
-    known = masked_structures(block, seed)
-    if name not in known:
-        raise WrongUse(f"no structure {name!r}; known: {', '.join([*known, CIRCULANT])}")
-    return prune_arm(name, bench, known[name], rate, seed=seed)
+    return prune_arm(name, bench, masked_structures(block, seed)[name], rate, seed=seed)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
 
 from hw_models.csb import KernelGrid
 from hw_models.csb_sharing import Sharing
@@ -27,8 +28,12 @@ def index_overheads() -> Figure:
             [formula[key] for key in keys], [printed[key] for key in keys], "o", color=colour, label=block
         )
     ends = [min(formula.values()), max(formula.values())]
-    axes.loglog(ends, ends, color="grey", linestyle=":")
+    axes.loglog(ends, ends, color="grey", linestyle=":", label="equal")
     axes.loglog(ends, [1.5 * end for end in ends], color="grey", linestyle="--", label="1.5x")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator([2, 5, 10, 20, 50]))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
     plain(axes, x="2 √rate / block (%)", y="printed index overhead (%)").legend(title="block", fontsize=8)
     return figure
 

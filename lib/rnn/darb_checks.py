@@ -105,6 +105,7 @@ class UnevenRows:
     rates: Mapping[Rounding, float]
     energy_adaptive: float
     energy_unstructured: float
+    """At the rate that the blocks reach, not at the reference rate."""
     energy_uniform: float
     bits: float
     """Mean index bits of a survivor with blocks rounded to the nearest, rows' classes left out."""

@@ -26,11 +26,14 @@ def energies(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> Figure:
     return figure
 
 
-def rows(densities: RowDensities, block_sizes: Tensor) -> Figure:
-    """Densities of the rows of a pruned matrix, densest first, and how many rows get each block size."""
+def rows(densities: Mapping[str, RowDensities], block_sizes: Tensor) -> Figure:
+    """Densities of the rows of pruned matrices, densest first, and how many rows get each block size."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3), layout="constrained")
-    left.plot(100 * np.array(densities.densities), color=COLOURS[0])
-    plain(left, x="row, densest first", y="weights kept (%)")
+    for (name, found), (colour, style) in zip(
+        densities.items(), ((COLOURS[0], "-"), ("grey", ":")), strict=False
+    ):
+        left.plot(100 * np.array(found.densities), style, color=colour, label=name)
+    plain(left, x="row, densest first", y="weights kept (%)").legend(fontsize=8, frameon=False)
     sizes, counts = np.unique(block_sizes.numpy(), return_counts=True)
     drawn = right.bar([str(size) for size in sizes], counts, color=COLOURS[1])
     right.bar_label(drawn, fontsize=8)

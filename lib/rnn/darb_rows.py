@@ -6,6 +6,7 @@ that irregular pruning empties hold weights almost as large as some that it keep
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import pstdev
 from typing import Literal
 
 import torch
@@ -25,8 +26,15 @@ class RowDensities:
     empty: int
 
     @property
+    def deviation(self) -> float:
+        """Standard deviation of the densities, from 0 to 0.5."""
+        return pstdev(self.densities)
+
+    @property
     def spread(self) -> float:
-        """Density of the densest row over that of the sparsest that is not empty; 1 if all are."""
+        """Density of the densest row over that of the sparsest that is not empty; 1 if all are.
+
+        Chance alone spreads short rows by ten times and more: compare with `shuffled` weights."""
         filled = [density for density in self.densities if density > 0]
         return filled[0] / filled[-1] if filled else 1.0
 
@@ -35,6 +43,11 @@ def row_densities(mask: Tensor) -> RowDensities:
     """Share of kept weights in each row of a bool mask (P, Q)."""
     density = mask.double().mean(dim=1).sort(descending=True).values
     return RowDensities(tuple(density.tolist()), int((density == 0).sum()))
+
+
+def shuffled(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """The same weights (P, Q) in random places: rows then differ by chance alone."""
+    return weight.flatten()[torch.randperm(weight.numel(), generator=generator)].view(weight.shape)
 
 
 def near_misses(weight: Tensor, rate: float, within: float = 0.8) -> float:

@@ -5,7 +5,7 @@ a convolution's weight (filters, channels, kernel height, kernel width) is taken
 channels * height * width) that its product as GEMM multiplies with.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from math import isfinite
 from typing import Protocol
 
@@ -74,6 +74,16 @@ def check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise WrongUse(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_names(names: Sequence[str], known: Iterable[str], own: str) -> None:
+    """Fails with WrongUse unless all names of structures are known and the method's `own` is among them."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise WrongUse(f"no structure {name!r}; known: {', '.join(known)}")
+    if own not in names:
+        raise WrongUse(f"structures must hold {own!r}, which the others are compared with")
 
 
 def kept_count(total: int, rate: float) -> int:

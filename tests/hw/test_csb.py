@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hw_models.csb import (
+    CsbMatrix,
     KernelGrid,
     csr_index_overhead,
     dense,
@@ -271,3 +272,20 @@ def test_published_efficiency_follows_from_latency_and_power() -> None:
 def test_malformed_arguments_are_named(call: Callable[[], object], field: str) -> None:
     with pytest.raises(HardwareModelError, match=field):
         call()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [
+        (np.ones((1, 1, 2), dtype=bool), np.ones((2, 1, 2), dtype=bool), "kept_columns"),
+        (np.ones((1, 2, 2), dtype=bool), np.ones((1, 2, 2), dtype=bool), r"has \(2, 2\)"),
+        (np.ones((2, 2, 2), dtype=bool), np.ones((2, 2, 2), dtype=bool), "padding"),
+        (np.ones((2, 2), dtype=bool), np.ones((2, 2, 2), dtype=bool), "kept_rows must"),
+        (np.ones((2, 2, 2)), np.ones((2, 2, 2), dtype=bool), "kept_rows must"),
+    ],
+)
+def test_patterns_that_do_not_fit_the_matrix_are_refused(
+    rows: np.ndarray, columns: np.ndarray, message: str
+) -> None:
+    with pytest.raises(HardwareModelError, match=message):
+        CsbMatrix(3, 4, rows, columns)

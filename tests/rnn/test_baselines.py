@@ -38,8 +38,24 @@ def test_rows_and_banks_are_even() -> None:
 
 
 def test_short_last_bank_keeps_what_it_has() -> None:
-    mask = BankBalanced(2).mask(torch.ones(1, 5), 1.5)  # banks of 3 and of 2, two weights stay in each
+    mask = BankBalanced(2).mask(torch.ones(1, 5), 1.25)  # banks of 3 and of 2, two weights stay in each
     assert mask.int().tolist() == [[1, 1, 0, 1, 1]]
+
+
+def test_what_banks_do_not_divide_goes_to_the_largest_weights() -> None:
+    weight = torch.tensor([[9.0, 1, 2, 8, 7, 0, 3, 3], [1.0, 1, 1, 2, 5, 4, 1, 1]])
+    # three of eight stay: one in each bank of 4, and one more where the second largest is larger
+    assert BankBalanced(2).mask(weight, 8 / 3).int().tolist() == [
+        [1, 0, 0, 1, 1, 0, 0, 0],
+        [0, 0, 0, 1, 1, 1, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("columns", [12, 128, 7])
+def test_banks_keep_as_many_as_balanced_rows(columns: int) -> None:
+    weight = uneven(40, columns)
+    banks, rows = BankBalanced(4).mask(weight, 12), RowBalanced().mask(weight, 12)
+    assert torch.equal(banks.sum(dim=1), rows.sum(dim=1))
 
 
 def test_circulant_by_hand() -> None:

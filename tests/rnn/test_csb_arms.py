@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.errors import WrongUse
-from lib.rnn.csb_arms import masked_structures, train_structure
+from lib.rnn.csb_arms import masked_structures, train_structure, train_structures
 from lib.rnn.experiment import Bench, prepare
 from lib.rnn.structure import measured_rate
 from lib.rnn.training import Recipe
@@ -25,6 +25,13 @@ def test_all_structures_keep_equally_many_weights() -> None:
         assert measured_rate(structure.mask(weight, 4)) == pytest.approx(4, rel=0.03)
 
 
+@pytest.mark.parametrize("shape", [(384, 12), (384, 128)])
+def test_rates_are_equal_on_the_matrices_of_the_experiment(shape: tuple[int, int]) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    for structure in masked_structures(8, seed=0).values():
+        assert measured_rate(structure.mask(weight, 12)) == pytest.approx(12, rel=0.05)
+
+
 def test_the_control_ignores_the_weights() -> None:
     weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
     control = masked_structures(8, seed=1)["random"]
@@ -42,6 +49,14 @@ def test_an_arm_keeps_its_structure_through_training(bench: Bench) -> None:
     assert 0 <= arm.accuracy <= 100
 
 
-def test_an_unknown_structure_is_named(bench: Bench) -> None:
+def test_names_are_checked_before_any_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.rnn.csb_arms.prune_arm", None)
     with pytest.raises(WrongUse, match="no structure 'csd'; known: csb"):
-        train_structure("csd", bench, 8, 4.0, seed=0)
+        train_structures(["csb", "csd"], bench, 8, 4.0, seed=0)
+    with pytest.raises(WrongUse, match="must hold 'csb'"):
+        train_structures(["unstructured", "circulant"], bench, 8, 4.0, seed=0)
+
+
+def test_arms_come_by_name(bench: Bench) -> None:
+    arms = train_structures(["csb", "circulant"], bench, 8, 4.0, seed=0)
+    assert [(name, arm.name) for name, arm in arms.items()] == [("csb", "csb"), ("circulant", "circulant")]

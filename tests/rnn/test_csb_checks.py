@@ -90,6 +90,19 @@ def test_index_overheads_have_forty_bars_by_one_name() -> None:
     assert sum(abs(formula[name] - printed[name]) <= 0.1 for name in formula) == 22
 
 
+def test_edges_explain_the_models_with_one_short_layer() -> None:
+    whole, edges = checks.index_overheads(), checks.index_overheads_with_edges()
+    # SR4: 768 x 39 and 768 x 256; 39 columns take 3 blocks of 16
+    short, long = 39 * (1 / 16 + 3 / 39), 256 * (1 / 16 + 1 / 16)
+    assert edges["sr4_16"] == pytest.approx(100 * 5 * (short + long) / 295)
+    assert edges["mt1_32"] == pytest.approx(whole["mt1_32"])  # all sides are whole blocks
+    assert all(edges[name] >= whole[name] - 1e-9 for name in whole)
+    unexplained = set(whole) - checks.explained_overheads()
+    assert unexplained == {
+        "mt2_64", *(f"{model}_{block}" for model in ("sr3", "spp") for block in (16, 32, 64, 128))
+    }  # fmt: skip
+
+
 def test_csr_overheads_by_hand() -> None:
     found = {each.model: each for each in checks.csr_overheads()}
     kept = round(226_560 / 25.7)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lib.errors import WrongUse
-from lib.rnn.darb_arms import structures, train_structure, with_masks
+from lib.rnn.darb_arms import structures, train_structure, train_structures, with_masks
 from lib.rnn.experiment import Bench, prepare
 from lib.rnn.networks import gate_matrices
 from lib.rnn.structure import measured_rate
@@ -38,6 +38,9 @@ def test_an_arm_has_the_rate_that_was_asked_for(bench: Bench) -> None:
     assert train_structure("darb", bench, 4.0, seed=0).kept == pytest.approx(1 / 4, rel=0.05)
 
 
-def test_an_unknown_structure_is_named(bench: Bench) -> None:
+def test_names_are_checked_before_any_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.rnn.darb_arms.prune_arm", None)
     with pytest.raises(WrongUse, match="no structure 'brad'; known: darb"):
-        train_structure("brad", bench, 4.0, seed=0)
+        train_structures(["darb", "brad"], bench, 4.0, seed=0)
+    with pytest.raises(WrongUse, match="must hold 'darb'"):
+        train_structures([], bench, 4.0, seed=0)

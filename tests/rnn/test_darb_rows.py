@@ -20,6 +20,24 @@ def test_an_empty_mask_has_no_spread() -> None:
     assert darb_rows.row_densities(torch.zeros(2, 3, dtype=torch.bool)).spread == 1
 
 
+def test_deviation_by_hand() -> None:
+    # mean 0.375; squares 0.140625, 0.015625, 0.015625, 0.140625
+    assert darb_rows.row_densities(MASK).deviation == pytest.approx(0.078125**0.5)
+    assert darb_rows.row_densities(torch.ones(3, 4, dtype=torch.bool)).deviation == 0
+
+
+def test_shuffling_keeps_the_weights_and_levels_the_rows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(200, 100, generator=generator) * torch.linspace(0.5, 2, 200)[:, None]
+    level = darb_rows.shuffled(weight, generator)
+    assert torch.equal(level.flatten().sort().values, weight.flatten().sort().values)
+    found = [darb_rows.row_densities(matrix.abs() > 1.5) for matrix in (weight, level)]
+    assert found[0].deviation > 3 * found[1].deviation
+    binomial = found[1].densities
+    mean = sum(binomial) / len(binomial)
+    assert found[1].deviation == pytest.approx((mean * (1 - mean) / 100) ** 0.5, rel=0.2)
+
+
 def test_segments_far_below_the_threshold_do_not_count() -> None:
     weight = torch.tensor([[10.0, 9.0, 8.0, 2.0], [7.0, -1.0, 1.0, 0.0]])
     # two of eight stay, both in the upper segment of 4; the best of the lower one is 7 < 0.8 * 9

@@ -12,7 +12,7 @@ from lib.rnn.csb_rnn import CompressedBlocks
 from lib.rnn.darb import BlockMax, DensityAdaptive
 from lib.rnn.grim import BlockColumnRow
 from lib.rnn.rtmobile import BlockStructured
-from lib.rnn.structure import Structure, kept, largest, measured_rate, projection, retained_norm
+from lib.rnn.structure import Structure, check_names, kept, largest, measured_rate, projection, retained_norm
 from tests.rnn.parts import gaussian, uneven
 
 STRUCTURES: dict[str, Structure] = {
@@ -144,3 +144,11 @@ def test_finer_structures_keep_more_of_the_norm() -> None:
     ]
     norms = [retained_norm(weight, structure.mask(weight, 8)) for structure in coarse_to_fine]
     assert norms == sorted(norms)
+
+
+def test_names_of_structures_are_checked() -> None:
+    check_names(["own", "other"], ["own", "other", "third"], "own")
+    with pytest.raises(WrongUse, match="no structure 'else'; known: own, other"):
+        check_names(["own", "else"], ["own", "other"], "own")
+    with pytest.raises(WrongUse, match="structures must hold 'own'"):
+        check_names(["other"], ["own", "other"], "own")

@@ -60,8 +60,8 @@ def checked_matrix(weight: Any, mask: Any = None) -> tuple[Matrix, Mask]:
 
     Raises FormatError unless the weight is a filled, finite float32 matrix and the mask a bool one of its
     shape."""
-    if not isinstance(weight, np.ndarray) or weight.dtype != np.float32:
-        kind = weight.dtype if isinstance(weight, np.ndarray) else type(weight).__name__
+    if not _plain(weight) or weight.dtype != np.float32:
+        kind = weight.dtype if _plain(weight) else type(weight).__name__
         raise FormatError(f"weight must be a numpy array of float32, got {kind}")
     if weight.ndim != 2 or weight.size == 0:
         raise FormatError(f"weight must be a filled matrix (P, Q), got shape {weight.shape}")
@@ -69,7 +69,7 @@ def checked_matrix(weight: Any, mask: Any = None) -> tuple[Matrix, Mask]:
         raise FormatError("weight holds values that are not finite")
     if mask is None:
         return weight, weight != 0
-    if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.shape != weight.shape:
+    if not _plain(mask) or mask.dtype != np.bool_ or mask.shape != weight.shape:
         raise FormatError(f"mask must be a numpy array of bool in the weight's shape {weight.shape}")
     return weight, mask
 
@@ -135,13 +135,18 @@ def set_fields(instance: object, **fields: object) -> None:
 
 
 def _check_array(name: str, array: Any, dtype: np.dtype[Any], length: int | None) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
-        kind = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+    if not _plain(array) or array.dtype != dtype or array.ndim != 1:
+        kind = f"{array.dtype} {array.shape}" if _plain(array) else type(array).__name__
         raise FormatError(f"{name} must be a one-dimensional numpy array of {dtype}, got {kind}")
     if not array.flags.c_contiguous:
         raise FormatError(f"{name} must be contiguous in memory: pass numpy.ascontiguousarray({name})")
     if length is not None and len(array) != length:
         raise FormatError(f"{name} must have {length} entries, got {len(array)}")
+
+
+def _plain(array: Any) -> bool:
+    # a masked array hides entries from min, max and isfinite, but not from a kernel that reads its memory
+    return isinstance(array, np.ndarray) and not isinstance(array, np.ma.MaskedArray)
 
 
 def _frozen(array: Any) -> Any:

@@ -29,6 +29,9 @@ from lib.kernels.formats.checks import (
     set_fields,
 )
 
+LONGEST = 2**16
+"""Longest side of a block: positions inside it take at most 16 bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Csb:
@@ -79,7 +82,8 @@ class Csb:
         the rows and columns that hold anything, zeros where they cross included."""
         weight, chosen = checked_matrix(weight, mask)
         high, wide = _checked_block(block)
-        parts = _blocks(chosen, high, wide)
+        fitted = min(high, weight.shape[0]), min(wide, weight.shape[1])  # one block holds no more than all
+        parts = _blocks(chosen, *fitted)
         rows, columns = np.logical_or.reduce(parts, axis=3), np.logical_or.reduce(parts, axis=2)
         kernels = rows[..., :, None] & columns[..., None, :]
         if mask is not None and not np.array_equal(kernels, parts):
@@ -92,13 +96,15 @@ class Csb:
             kernel_columns=indices(columns.sum(axis=2).ravel()),
             row_index=indices(rows.nonzero()[2]),
             column_index=indices(columns.nonzero()[2]),
-            values=_blocks(weight, high, wide)[kernels],
+            values=_blocks(weight, *fitted)[kernels],
         )
 
     def decode(self) -> Matrix:
         """The matrix (P, Q), exactly."""
-        pattern = self.pattern
-        kernels = pattern.kept_rows[..., :, None] & pattern.kept_columns[..., None, :]
+        # a block keeps no padding: of one beyond the matrix its part inside is all
+        rows = self.pattern.kept_rows[..., : self.shape[0]]
+        columns = self.pattern.kept_columns[..., : self.shape[1]]
+        kernels = rows[..., :, None] & columns[..., None, :]
         down, across, high, wide = kernels.shape
         blocks = np.zeros(kernels.shape, dtype=np.float32)
         blocks[kernels] = self.values
@@ -137,8 +143,8 @@ class Csb:
 def _checked_block(block: tuple[int, int]) -> tuple[int, int]:
     if not isinstance(block, tuple) or len(block) != 2 or not all(type(side) is int for side in block):
         raise FormatError(f"block must be two whole numbers (N, M), got {block!r}")
-    if min(block) < 1:
-        raise FormatError(f"block must be at least 1 on each side, got {block}")
+    if min(block) < 1 or max(block) > LONGEST:
+        raise FormatError(f"block must lie between 1 and {LONGEST} on each side, got {block}")
     return block
 
 

@@ -61,6 +61,7 @@ def corruptions(array: NDArray[Any], top: int | None) -> dict[str, Any]:
         "one entry long": np.append(array, array[-1:]),
         "every second": np.repeat(array, 2)[::2],
         "empty": array[:0].copy(),
+        "masked": np.ma.masked_array(array, mask=np.arange(len(array)) == len(array) - 1),
     }
     if array.dtype == np.float32:
         for value in (np.nan, np.inf):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hw_models.csb import index_overhead
+from hw_models.errors import HardwareModelError
 from hw_models.reference_points import points
 from lib.kernels.formats.checks import FormatError
 from lib.kernels.formats.csb import Csb
@@ -89,7 +90,22 @@ def test_mask_must_be_rows_by_columns() -> None:
     Csb.encode(np.ones((4, 4), dtype=np.float32), mask, block=(1, 1))
 
 
-@pytest.mark.parametrize("block", [(0, 2), (2, -1), 2, (2,), (2.0, 2), None])
+def test_blocks_far_beyond_the_matrix_cost_no_memory() -> None:
+    stored = Csb.encode(SMALL, block=(2**16, 2**16))  # padded to whole blocks it would take 4 GiB
+    assert np.array_equal(stored.decode(), SMALL)
+    assert stored.index_bits == 2 * 17 + (2 + 4) * 16
+    assert Csb.encode(SMALL, block=(2**16, 1)).decode().tolist() == SMALL.tolist()
+
+
+def test_a_matrix_of_zeros_has_no_overhead_per_weight() -> None:
+    stored = Csb.encode(np.zeros((5, 7), dtype=np.float32), block=(2, 3))
+    assert stored.pattern.rate == float("inf")
+    for overhead in ("index_overhead", "bit_overhead"):
+        with pytest.raises(HardwareModelError, match="keeps no weight"):
+            getattr(stored.storage(), overhead)
+
+
+@pytest.mark.parametrize("block", [(0, 2), (2, -1), 2, (2,), (2.0, 2), None, (2**16 + 1, 2), (2, 10**12)])
 def test_malformed_blocks_are_refused(block: tuple[int, int]) -> None:
     with pytest.raises(FormatError, match="block must"):
         Csb.encode(SMALL, block=block)

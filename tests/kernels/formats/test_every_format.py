@@ -114,6 +114,7 @@ def test_stored_arrays_are_copies_that_cannot_be_written(encode: Encode) -> None
         (np.zeros((4, 0), dtype=np.float32), "filled matrix"),
         (np.full((2, 2), np.nan, dtype=np.float32), "not finite"),
         (np.full((2, 2), -np.inf, dtype=np.float32), "not finite"),
+        (np.ma.masked_invalid(np.full((2, 2), np.nan, dtype=np.float32)), "MaskedArray"),
     ],
 )
 def test_malformed_weights_are_refused(encode: Encode, weight: Any, message: str) -> None:
@@ -123,7 +124,13 @@ def test_malformed_weights_are_refused(encode: Encode, weight: Any, message: str
 
 @pytest.mark.parametrize(
     "mask",
-    [np.ones((2, 3), dtype=bool), np.ones((2, 2)), [[True, True], [True, True]], np.ones(4, dtype=bool)],
+    [
+        np.ones((2, 3), dtype=bool),
+        np.ones((2, 2)),
+        [[True, True], [True, True]],
+        np.ones(4, dtype=bool),
+        np.ma.masked_array(np.ones((2, 2), dtype=bool), mask=np.eye(2, dtype=bool)),
+    ],
 )
 def test_malformed_masks_are_refused(mask: Any) -> None:
     with pytest.raises(FormatError, match="mask must be"):
