@@ -24,7 +24,7 @@ from lib.errors import ReproError
 from lib.lab.measure import latencies, write_measurements
 from lib.lab.torchvision_ops import prepare_torchvision
 from lib.project import REPOSITORY
-from lib.quantum.circuits import Circuit, build, class_scores
+from lib.quantum.circuits import Circuit, build, class_scores, z_signs
 from lib.quantum.data import load
 from lib.quantum.fast import Simulator
 from lib.quantum.pennylane_model import expectations, qnode
@@ -71,8 +71,7 @@ def torchquantum(circuit: Circuit) -> Callable[[Tensor, Tensor], Tensor] | None:
             apply = getattr(gates, gate.name)
             apply(device, wires=list(gate.wires), params=angle.to(torch.float32).reshape(-1, 1))
         probabilities = device.get_states_1d().abs().square()
-        bits = torch.arange(2**circuit.qubits)[:, None] >> torch.arange(circuit.qubits).flip(0) & 1
-        return probabilities @ (1 - 2.0 * bits)
+        return probabilities @ z_signs(circuit.qubits).float()
 
     return run
 

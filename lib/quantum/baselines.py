@@ -1,6 +1,7 @@
 """What CompVQC is compared with: the same training with fewer kinds of levels, or with a step left out.
 
-All at the same share kappa of compressed angles. An equal share is not an equal depth, as an angle whose
+All at the same share kappa of compressed angles, and trained for as many epochs (but `no_retraining`, which
+leaves half of them out). An equal share is not an equal depth, as an angle whose
 neighbours stay does not shorten the longest path: compare at equal depth too.
 """
 
@@ -32,9 +33,9 @@ DESCRIPTIONS: dict[str, str] = {
     "nearest": "the nearest level as target, of either kind",
     "pruning": "pruning levels only",
     "quantisation": "quantisation levels only; gates that have none stay free",
-    "one_shot": "projected without ADMM, then retrained",
+    "one_shot": "projected without ADMM, then retrained for as long as the others are trained in all",
     "no_retraining": "ADMM and projection, not retrained",
-    "random": "angles to compress drawn at random, to the nearest level",
+    "random": "the targets of compvqc, but angles to compress drawn at random",
 }
 
 
@@ -62,7 +63,7 @@ def compress_by(
     kinds: dict[str, Kind] = {"pruning": "pruning", "quantisation": "quantisation"}
     tables = compiler.tables({gate.name for gate in model.circuit.ansatz})
     levels = candidates(model.circuit, tables, kinds.get(method, "any"), metric)
-    if method in ("nearest", "random"):
+    if method == "nearest":
         targets = nearest(model.angles, levels)
     else:
         targets = reconstruct(model, splits.validation, compiler, levels, metric)
@@ -74,7 +75,8 @@ def compress_by(
         mask[order[~targets[order].isnan()][: chosen.count]] = True
         projection = FixedProjection(targets, mask)
     if method == "one_shot":
-        settings = replace(settings, rounds=0)
+        # Else ADMM would be credited with the epochs that its rounds train.
+        settings = replace(settings, rounds=0, retraining=settings.rounds + settings.retraining)
     if method == "no_retraining":
         settings = replace(settings, retraining=0)
     return compress(model, splits, projection, compiler, settings, generator, metric=metric)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from lib.errors import WrongUse
@@ -148,8 +149,17 @@ def class_scores(expectations: Tensor, classes: int) -> Tensor:
     """
     qubits = expectations.shape[-1]
     if classes < 2 or qubits % classes:
-        raise WrongUse(f"{qubits} qubits cannot be shared evenly among {classes} classes")
+        fitting = " or ".join(str(number) for number in range(2, qubits + 1) if qubits % number == 0)
+        raise WrongUse(
+            f"{qubits} qubits cannot be shared evenly among {classes} classes; classes that fit: {fitting}"
+        )
     return expectations.unflatten(-1, (classes, qubits // classes)).sum(-1)
+
+
+def z_signs(qubits: int) -> Tensor:
+    """Eigenvalues (2^qubits, qubits) of Pauli Z of each qubit in each basis state, qubit 0 first."""
+    bits = torch.arange(2**qubits)[:, None] >> torch.arange(qubits).flip(0) & 1
+    return 1.0 - 2.0 * bits.double()
 
 
 def _layers(ansatz: str, qubits: int) -> list[tuple[str, tuple[int, ...]]]:

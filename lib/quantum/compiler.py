@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SEEDS = tuple(range(10))
 LEVELS = (0, 1, 2, 3)
+BASIS = ("cx", "rz", "sx", "x")
+"""Gates that a machine must have for lengths on it to compare with the paper's."""
 CACHE = REPOSITORY.cache / "quantum"
 
 
@@ -78,9 +80,10 @@ class Compiler:
         self.version: str = checked_qiskit().__version__
         self.backend, self.level, self.seeds, self.cache = backend, level, tuple(seeds), cache
         self.machine = fake_backend(backend)
-        if "cx" not in self.machine.operation_names:
+        if missing := [gate for gate in BASIS if gate not in self.machine.operation_names]:
             raise WrongUse(
-                f"{backend} has no cx gate, and lengths here count cx: choose an older machine's snapshot"
+                f"{backend} has no {missing[0]} gate, and lengths here are in {', '.join(BASIS)}: choose the "
+                "snapshot of another machine, such as FakeValenciaV2"
             )
         self._passes: dict[int, Any] = {}
         self._tables: dict[str, LevelTable] = {}
@@ -120,6 +123,13 @@ class Compiler:
         """Lengths of the trained part, compiled from every seed."""
         return Lengths(tuple(measure(self.compiled(circuit, angles, seed)) for seed in self.seeds))
 
+    def one_gate(self, gate: str, *angles: float) -> Length:
+        """Length of a gate by itself (Qiskit's name) at any angles in rad, compiled from the first seed."""
+        wires = (0, 1) if gate in CONTROLLED else (0,)
+        program = checked_qiskit().QuantumCircuit(len(wires))
+        getattr(program, gate)(*angles, *wires)
+        return measure(self.compile(program))
+
     def table(self, gate: str) -> LevelTable:
         """Compression levels of a gate by itself. Raises WrongUse for a gate that takes no angle here."""
         known = ROTATIONS + CONTROLLED
@@ -134,7 +144,7 @@ class Compiler:
         return {gate: self.table(gate) for gate in gates}
 
     def _measured(self, gate: str) -> LevelTable:
-        lengths = [self._one_gate(gate, angle) for angle in (*TABLE_ANGLES, GENERIC_ANGLE)]
+        lengths = [self.one_gate(gate, angle) for angle in (*TABLE_ANGLES, GENERIC_ANGLE)]
         table = LevelTable(gate, tuple(lengths[:-1]), lengths[-1])
         if path := self._file(gate):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,12 +152,6 @@ class Compiler:
             draft.write_text(json.dumps([astuple(length) for length in lengths]))
             draft.replace(path)  # whole or not at all: others may be reading
         return table
-
-    def _one_gate(self, gate: str, angle: float) -> Length:
-        wires = (0, 1) if gate in CONTROLLED else (0,)
-        program = checked_qiskit().QuantumCircuit(len(wires))
-        getattr(program, gate)(angle, *wires)
-        return measure(self.compile(program))
 
     def _stored(self, gate: str) -> LevelTable | None:
         path = self._file(gate)

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from lib.lab.admm import Admm
-from lib.quantum.circuits import CONTROLLED, Circuit
-from lib.quantum.compiler import Compiler, measure
+from lib.quantum.circuits import Circuit, Gate
+from lib.quantum.compiler import Compiler
 from lib.quantum.compvqc import TargetProjection, circular_difference
 from lib.quantum.data import Samples
 from lib.quantum.fast import Simulator
 from lib.quantum.levels import LevelTable
 from lib.quantum.model import Model
 from lib.quantum.pennylane_model import expectations, qnode
-from lib.quantum.qiskit_model import checked_qiskit
 
 HALF_PI = math.pi / 2
 GENERIC = math.nan
@@ -63,33 +62,17 @@ def agreement(table: LevelTable, published: Sequence[int]) -> int:
 
 def u3_lengths(compiler: Compiler) -> dict[str, int]:
     """Row of the figure -> compiled depth of a single U3 gate with its angles."""
-    lengths = {}
-    for name, angles in U3_ANGLES.items():
-        gate = checked_qiskit().QuantumCircuit(1)
-        gate.u(*angles, 0)
-        lengths[name] = measure(compiler.compile(gate)).depth
-    return lengths
-
-
-def gate_length(compiler: Compiler, name: str, angle: float) -> int:
-    """Compiled depth of one gate `name` with any `angle` in rad, on the first seed of `compiler`."""
-    wires = (0, 1) if name in CONTROLLED else (0,)
-    gate = checked_qiskit().QuantumCircuit(len(wires))
-    getattr(gate, name)(angle, *wires)
-    return measure(compiler.compile(gate)).depth
+    return {name: compiler.one_gate("u", *angles).depth for name, angles in U3_ANGLES.items()}
 
 
 def controlled_gap(step: float) -> float:
-    """Largest change that CRX(`step` pi/2) makes to any entry of the identity, whatever the state: its norm.
+    """How far the simulator's CRX(`step` pi/2) is from the identity: the spectral norm of their difference.
 
     0 for an identity; 2 for a Z on the control, which turns the sign of half of the states.
     """
-    half = step * HALF_PI / 2
-    rotation = torch.tensor(
-        [[math.cos(half), -1j * math.sin(half)], [-1j * math.sin(half), math.cos(half)]],
-        dtype=torch.complex128,
-    )
-    return float(torch.linalg.matrix_norm(rotation - torch.eye(2, dtype=torch.complex128), ord=2))
+    circuit = Circuit(2, "amplitude", 4, (Gate("crx", (0, 1), parameter=0),))
+    matrix = Simulator(circuit).unitary(torch.tensor([step * HALF_PI], dtype=torch.float64))
+    return float(torch.linalg.matrix_norm(matrix - torch.eye(4), ord=2))
 
 
 def penalty_gradient_gap(generator: torch.Generator, parameters: int = 18, rho: float = 0.1) -> float:

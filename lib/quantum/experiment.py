@@ -6,6 +6,7 @@ Everything that is chosen is chosen on the validation split; the test split is o
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from tqdm.auto import tqdm
@@ -15,9 +16,9 @@ from lib.quantum.baselines import compress_by
 from lib.quantum.circuits import Encoder, build, class_scores
 from lib.quantum.compiler import Compiler, Lengths
 from lib.quantum.compvqc import Compressed, Compression
-from lib.quantum.data import Samples, Splits, load
+from lib.quantum.data import EXAMPLES, Samples, Splits, load
 from lib.quantum.model import History, Model, Recipe, accuracy, margin, train
-from lib.quantum.noise import NoisyDevice
+from lib.quantum.noise import NoisyDevice, expectations, sampled
 
 DROP = 1.0
 """Points of validation accuracy that the judged point of a sweep may lose: the abstract's bound."""
@@ -92,9 +93,36 @@ def prepare(
     return Bench(model, splits, compiler, history, seed)
 
 
+def prepare_all(
+    datasets: Sequence[str],
+    compiler: Compiler,
+    seed: int,
+    recipe: Recipe,
+    *,
+    encoder: Encoder = "angle",
+    ansatz: str = "A",
+    blocks: int = 1,
+) -> list[Bench]:
+    """`prepare` for each of `datasets`. Raises WrongUse without one, and as `prepare` does."""
+    if not datasets:
+        raise WrongUse(f"there is no data set to compress for: give one at least, such as {EXAMPLES[2]}")
+    return [
+        prepare(name, compiler, seed, recipe, encoder=encoder, ansatz=ansatz, blocks=blocks)
+        for name in datasets
+    ]
+
+
 def uncompressed(bench: Bench) -> Point:
     """The trained circuit as a point of a sweep, at ratio 0."""
     return _point("uncompressed", 0.0, bench, bench.model)
+
+
+def trained_on(bench: Bench, settings: Compression) -> Point:
+    """The uncompressed circuit, trained on for as many epochs as compression takes, from the same rate."""
+    model = bench.model.copy()
+    recipe = Recipe(settings.rounds + settings.retraining, settings.learning_rate, settings.batch)
+    train(model, bench.splits, recipe, bench.generator())
+    return _point("trained_on", 0.0, bench, model)
 
 
 def compress(bench: Bench, method: str, settings: Compression) -> Point:
@@ -121,14 +149,24 @@ def worked_example(bench: Bench, settings: Compression) -> dict[str, Point]:
     return {
         "before": uncompressed(bench),
         "after": compress(bench, "compvqc", settings),
-        "longer": compress(bench, "compvqc", replace(settings, kappa=0.0)),
+        "longer": trained_on(bench, settings),
     }
+
+
+def arms(*wanted: Iterable[str]) -> list[str]:
+    """The methods of a sweep: CompVQC, which the others are held against, then the wanted ones, each once."""
+    return list(dict.fromkeys(["compvqc", *chain(*wanted)]))
 
 
 def sweep(
     bench: Bench, methods: Iterable[str], kappas: Sequence[float], settings: Compression
 ) -> dict[str, list[Point]]:
-    """Method -> a point per ratio of `kappas`, all from the same trained circuit."""
+    """Method -> a point per ratio of `kappas`, all from the same trained circuit.
+
+    Raises WrongUse without a ratio.
+    """
+    if not kappas:
+        raise WrongUse("there is no ratio to compress by: give one at least, such as 0.5")
     jobs = [(method, kappa) for method in methods for kappa in kappas]
     points: dict[str, list[Point]] = {}
     for method, kappa in tqdm(jobs, desc="compressing", leave=False):
@@ -222,29 +260,19 @@ class Robustness:
     sampled: float
     kept: float
 
-    @property
-    def percentages(self) -> dict[str, float]:
-        """What a figure shows."""
-        return {
-            "clean accuracy": self.clean,
-            "noisy accuracy": self.noisy,
-            "noisy, with shots": self.sampled,
-            "margin kept": self.kept,
-        }
-
 
 def robustness(
     model: Model, device: NoisyDevice, samples: Samples, shots: int, generator: torch.Generator
 ) -> Robustness:
     """The whole circuit, encoder and readout included, under the noise of `device`."""
-    noisy = class_scores(device.expectations(model.circuit, model.angles, samples.inputs), model.classes)
-    counted = device.sampled(model.circuit, model.angles, samples.inputs, shots, generator)
-    sampled = class_scores(counted, model.classes)
+    read = device.probabilities(model.circuit, model.angles, samples.inputs)
+    noisy = class_scores(expectations(read), model.classes)
+    counted = class_scores(sampled(read, shots, generator), model.classes)
     return Robustness(
         depth=device.length(model.circuit, model.angles).depth,
         clean=model.accuracy(samples),
         noisy=float(accuracy(noisy, samples.labels)),
-        sampled=float(accuracy(sampled, samples.labels)),
+        sampled=float(accuracy(counted, samples.labels)),
         kept=100 * margin(noisy, samples.labels) / model.margin(samples),
     )
 

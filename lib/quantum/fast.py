@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import WrongUse
-from lib.quantum.circuits import Circuit, Gate
+from lib.quantum.circuits import Circuit, Gate, z_signs
 
 PRODUCT_QUBITS = 5
 """Most qubits for which multiplying the gates' whole matrices beats sweeping the states."""
@@ -40,8 +40,7 @@ class Simulator:
     def __init__(self, circuit: Circuit) -> None:
         self.circuit = circuit
         size = 2**circuit.qubits
-        bits = torch.arange(size)[:, None] >> torch.arange(circuit.qubits).flip(0) & 1
-        self._signs = 1.0 - 2.0 * bits.double()
+        self._signs = z_signs(circuit.qubits)
         self._layers, self._paulis = _encoding_layers(circuit)
         self._parts: tuple[Tensor, Tensor, Tensor] | None = None
         if circuit.qubits <= PRODUCT_QUBITS and circuit.parameters:

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from lib.lab.plots import COLOURS, plain
+from lib.lab.plots import COLOURS, curves, plain
 from lib.quantum.circuits import Circuit, Gate
 
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
+    from lib.quantum.experiment import Robustness
     from lib.quantum.levels import LevelTable
 
 PHYSICAL = {"rz": "#c9c9c9", "sx": COLOURS[0], "x": COLOURS[2], "cx": COLOURS[1], "swap": COLOURS[3]}
@@ -156,6 +157,25 @@ def frontier(
     axes.axhline(reference[1] - 1, color="grey", linestyle=":")
     axes.set_xlim(0, None)
     plain(axes, x="compiled depth (layers)", y=y).legend(fontsize=7, frameon=False, ncols=2)
+    figure.tight_layout()
+    return figure
+
+
+def noise(line: Sequence["Robustness"], aware: "Robustness") -> Figure:
+    """What noise leaves of circuits of several depths; star: the noise-aware circuit under noise."""
+    ordered = sorted(line, key=lambda result: result.depth)
+    values = {
+        "accuracy without noise": [result.clean for result in ordered],
+        "accuracy under noise": [result.noisy for result in ordered],
+        "the same from shots": [result.sampled for result in ordered],
+        "share of the margin kept": [result.kept for result in ordered],
+    }
+    depths = [result.depth for result in ordered]
+    figure = curves(values, depths, x="depth on the noisy machine (layers)", y="percent")
+    axes = figure.axes[0]
+    axes.plot(aware.depth, aware.noisy, "*", color=COLOURS[1], markersize=11, label="noise-aware, noisy")
+    axes.set(xlim=(0, None), ylim=(0, 100))
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
 

@@ -17,11 +17,9 @@ import torch
 from torch import Tensor
 
 from lib.errors import ReproError, WrongUse
-from lib.quantum.circuits import Circuit, class_scores
+from lib.quantum.circuits import Circuit, z_signs
 from lib.quantum.compiler import Compiler, measure
-from lib.quantum.data import Samples
 from lib.quantum.levels import Length
-from lib.quantum.model import Model, accuracy
 from lib.quantum.qiskit_model import whole
 
 if TYPE_CHECKING:
@@ -67,38 +65,6 @@ class NoisyDevice:
             rows = [self._run(circuit, whole(circuit, angles, sample), sample[None, :0]) for sample in inputs]
             return torch.cat(rows)
         return self._run(circuit, whole(circuit, angles), inputs)
-
-    def expectations(self, circuit: Circuit, angles: Tensor, inputs: Tensor) -> Tensor:
-        """Expectations (batch, qubits) of Pauli Z as an endless number of shots would give them."""
-        return _expectations(self.probabilities(circuit, angles, inputs), circuit.qubits)
-
-    def sampled(
-        self, circuit: Circuit, angles: Tensor, inputs: Tensor, shots: int, generator: torch.Generator
-    ) -> Tensor:
-        """Expectations (batch, qubits) estimated from `shots` readings of each sample."""
-        if shots < 1:
-            raise WrongUse(f"a reading takes at least one shot, not {shots}")
-        exact = self.probabilities(circuit, angles, inputs).clamp(min=0)
-        read = torch.multinomial(exact, shots, replacement=True, generator=generator)
-        counts = torch.zeros_like(exact).scatter_add_(1, read, torch.ones_like(read, dtype=exact.dtype))
-        return _expectations(counts / shots, circuit.qubits)
-
-    def accuracy(
-        self,
-        model: Model,
-        samples: Samples,
-        *,
-        shots: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> float:
-        """Accuracy of the model in percent, exact or from `shots` (which need a generator)."""
-        if shots is None:
-            values = self.expectations(model.circuit, model.angles, samples.inputs)
-        elif generator is None:
-            raise WrongUse("shots are drawn at random: give a generator")
-        else:
-            values = self.sampled(model.circuit, model.angles, samples.inputs, shots, generator)
-        return float(accuracy(class_scores(values, model.classes), samples.labels))
 
     def length(self, circuit: Circuit, angles: Tensor) -> Length:
         """Compiled length of the trained part on this machine."""
@@ -148,6 +114,21 @@ class NoisyDevice:
         return bits.flatten(1)
 
 
+def expectations(probabilities: Tensor) -> Tensor:
+    """Expectations (batch, qubits) of Pauli Z, from the probabilities (batch, 2^qubits) of the bits read."""
+    return probabilities @ z_signs(probabilities.shape[1].bit_length() - 1)
+
+
+def sampled(probabilities: Tensor, shots: int, generator: torch.Generator) -> Tensor:
+    """The same estimated from `shots` readings of each sample. Raises WrongUse without a shot."""
+    if shots < 1:
+        raise WrongUse(f"a reading takes at least one shot, not {shots}")
+    exact = probabilities.clamp(min=0)
+    read = torch.multinomial(exact, shots, replacement=True, generator=generator)
+    counts = torch.zeros_like(exact).scatter_add_(1, read, torch.ones_like(read, dtype=exact.dtype))
+    return expectations(counts / shots)
+
+
 def _without_measurements(compiled: "QuantumCircuit") -> tuple[Any, dict[int, int]]:
     """The gates without the measurements, and the physical qubit that each bit was read from."""
     from qiskit import QuantumCircuit
@@ -174,8 +155,3 @@ def _misreadings(machine: Any) -> dict[int, Tensor]:
         for entry in entries
         for qubits in entry["gate_qubits"]
     }
-
-
-def _expectations(probabilities: Tensor, qubits: int) -> Tensor:
-    bits = torch.arange(2**qubits)[:, None] >> torch.arange(qubits).flip(0) & 1
-    return probabilities @ (1 - 2.0 * bits.double())

@@ -1,5 +1,6 @@
 """CompVQC's notebook: comparing points, checks of single gates, costs, figures, the findings' arithmetic."""
 
+import importlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lib.engine.cards import load_card
 from lib.errors import WrongUse
+from lib.project import REPOSITORY
 from lib.quantum import compvqc_checks as checks
 from lib.quantum import costs, experiment, figures
 from lib.quantum.circuits import build
-from lib.quantum.compiler import Compiler, Lengths
+from lib.quantum.compiler import BASIS, Compiler, Lengths
 from lib.quantum.compvqc import Compression
 from lib.quantum.data import Samples
 from lib.quantum.experiment import Point
@@ -153,9 +156,9 @@ def test_penalty_pulls_as_the_equation_says() -> None:
 
 def test_lengths_of_gates_off_the_table() -> None:
     compiler = Compiler("FakeValenciaV2", 2, (0,))
-    assert checks.gate_length(compiler, "rx", 3.14) == 5
-    assert checks.gate_length(compiler, "rx", PI) == 1
-    assert checks.gate_length(compiler, "crz", 4 * PI) == 0
+    assert compiler.one_gate("rx", 3.14).depth == 5
+    assert compiler.one_gate("rx", PI).depth == 1
+    assert compiler.one_gate("crz", 4 * PI).depth == 0
 
 
 def test_u3_rows_of_the_figure() -> None:
@@ -167,27 +170,29 @@ def test_u3_rows_of_the_figure() -> None:
 
 
 def test_a_circuit_costs_as_much_as_itself() -> None:
-    ratios = costs.relative(MODEL, MODEL.copy(), Compiler("FakeValenciaV2", 2, (0, 1)), batches=(1,))
-    modelled = {name: value for name, value in ratios.items() if not name.startswith("measured")}
-    assert set(modelled.values()) == {1.0}
-    assert ratios["measured batch 1"] > 0
+    whole = costs.costs(MODEL, Compiler("FakeValenciaV2", 2, (0, 1)))
+    assert set(costs.relative(whole, whole).values()) == {1.0}
+    assert costs.measured(MODEL, MODEL.copy(), batches=(1,))["measured batch 1"] > 0
+
+
+def test_half_the_cost_by_hand() -> None:
+    ratios = costs.relative(costs.Costs(40, 10, 50, 30, 8.0), costs.Costs(10, 5, 20, 15, 2.0))
+    assert list(ratios.values()) == [0.25, 0.5, 0.4, 0.5, 0.25]
 
 
 def test_pruned_gates_cost_nothing() -> None:
     empty = MODEL.copy()
     with torch.no_grad():
         empty.angles.zero_()
-    assert costs.costs(empty, Compiler("FakeValenciaV2", 2, (0,))) == costs.Costs(0, 0, 0, 0)
+    assert costs.costs(empty, Compiler("FakeValenciaV2", 2, (0,))) == costs.Costs(0, 0, 0, 0, 0)
 
 
 class Shrinking:
-    """Stands for a device that halves every expectation and turns all signs round when it counts shots."""
+    """Stands for a device that halves every expectation: half of the time it reads bits at random."""
 
-    def expectations(self, circuit: Any, angles: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        return 0.5 * MODEL.simulator(inputs, angles)
-
-    def sampled(self, circuit: Any, angles: torch.Tensor, inputs: torch.Tensor, *_: Any) -> torch.Tensor:
-        return -MODEL.simulator(inputs, angles)
+    def probabilities(self, circuit: Any, angles: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        states = MODEL.simulator.evolve(MODEL.encode(inputs), angles)
+        return 0.5 * states.abs().square() + 0.5 / states.shape[1]
 
     def length(self, *_: Any) -> Length:
         return Length(7, 7, 0)
@@ -198,9 +203,11 @@ def test_robustness_tells_accuracy_from_margin() -> None:
     samples = Samples(inputs, (torch.arange(40) % 3 == 0).long())
     device: Any = Shrinking()
     with torch.no_grad():
-        result = experiment.robustness(MODEL, device, samples, 8, generator())
+        result = experiment.robustness(MODEL, device, samples, 100_000, generator())
+        single = [experiment.robustness(MODEL, device, samples, 1, generator(seed)) for seed in range(4)]
     assert result.noisy == result.clean
-    assert result.sampled == pytest.approx(100 - result.clean)
+    assert result.sampled == pytest.approx(result.clean, abs=5)
+    assert len({each.sampled for each in single}) > 1
     assert result.kept == pytest.approx(50)
     assert result.depth == 7
 
@@ -220,6 +227,50 @@ def test_compression_leaves_the_trained_circuit_alone_and_holds_its_share() -> N
     assert int(made.compressed.held.sum()) == 9
     assert checks.off_level(made.model.angles, made.compressed.held) < 1e-12
     assert made.depth < experiment.uncompressed(bench).depth
+
+
+def test_compvqc_comes_first_and_no_method_twice() -> None:
+    assert experiment.arms(["pruning", "random"], ["random", "nearest"]) == [
+        "compvqc",
+        "pruning",
+        "random",
+        "nearest",
+    ]
+    assert experiment.arms([]) == ["compvqc"]
+
+
+def test_nothing_to_compress_is_refused() -> None:
+    compiler = Compiler("FakeValenciaV2", 1, (0,))
+    with pytest.raises(WrongUse, match="no data set"):
+        experiment.prepare_all([], compiler, 0, Recipe(epochs=1))
+    bench = experiment.prepare("synthetic-16", compiler, 0, Recipe(epochs=0), samples=60)
+    with pytest.raises(WrongUse, match="no ratio"):
+        experiment.sweep(bench, ["compvqc"], [], Compression())
+
+
+def test_training_on_moves_a_copy_and_never_loses_on_validation() -> None:
+    bench = experiment.prepare("synthetic-16", Compiler("FakeValenciaV2", 1, (0,)), 0, Recipe(0), samples=60)
+    before = bench.model.angles.detach().clone()
+    point = experiment.trained_on(bench, Compression(rounds=1, retraining=1))
+    assert torch.equal(bench.model.angles, before)
+    assert not torch.equal(point.model.angles, before)
+    assert point.validation >= experiment.uncompressed(bench).validation
+
+
+def test_the_cards_machines_are_all_that_compile_to_cx_and_hold_four_qubits() -> None:
+    provider = importlib.import_module("qiskit_ibm_runtime.fake_provider")
+    card = load_card(REPOSITORY.card("compvqc"))
+    choices = card.parameters["backend"].choices
+    assert choices is not None
+    fitting = set()
+    for name in dir(provider):
+        if not name.startswith("Fake") or "Provider" in name:
+            continue
+        machine = getattr(provider, name)()
+        if machine.num_qubits >= 4 and set(BASIS) <= set(machine.operation_names):
+            fitting.add(name)
+    assert fitting - set(choices) <= {"FakeFractionalBackend"}  # it has gates of any angle, and so no levels
+    assert set(choices) <= fitting
 
 
 # --- figures

@@ -68,9 +68,15 @@ def test_random_choice_follows_the_generator(compiler: Compiler) -> None:
     assert not (torch.equal(masks[0], masks[2]) and torch.equal(masks[0], masks[3]))
 
 
-def test_one_shot_runs_no_round_and_no_retraining_no_epoch(compiler: Compiler) -> None:
+def test_random_differs_from_compvqc_in_the_choice_alone(compiler: Compiler) -> None:
+    ours, blind = compressed("compvqc", compiler)[1], compressed("random", compiler)[1]
+    assert torch.equal(ours.targets, blind.targets)
+    assert not torch.equal(ours.held, blind.held)
+
+
+def test_one_shot_trains_as_long_without_a_round_and_no_retraining_has_no_epoch(compiler: Compiler) -> None:
     _, one_shot = compressed("one_shot", compiler)
-    assert (one_shot.residuals, len(one_shot.retraining.losses)) == ((), 1)
+    assert (one_shot.residuals, len(one_shot.retraining.losses)) == ((), 2)
     _, bare = compressed("no_retraining", compiler)
     assert (len(bare.residuals), bare.retraining.losses) == (1, ())
 

@@ -116,6 +116,8 @@ def test_unusable_settings_are_refused() -> None:
         Compiler(seeds=())
     with pytest.raises(WrongUse, match="has no cx gate"):
         Compiler("FakeTorino")
+    with pytest.raises(WrongUse, match="has no rz gate"):
+        Compiler("FakeEssexV2")  # of the time of u1, u2 and u3
 
 
 def test_too_many_qubits_are_refused(compiler: Compiler) -> None:

@@ -6,10 +6,9 @@ import torch
 from lib.errors import WrongUse
 from lib.quantum.circuits import Circuit, Gate, build
 from lib.quantum.fast import Simulator
-from lib.quantum.model import Model
-from lib.quantum.noise import NoisyDevice
+from lib.quantum.noise import NoisyDevice, expectations, sampled
 from lib.quantum.qiskit_model import whole
-from tests.quantum.parts import random, splits
+from tests.quantum.parts import random
 
 pytest.importorskip("qiskit_aer", reason="Qiskit Aer is not installed")
 pytest.importorskip("qiskit_ibm_runtime", reason="Qiskit's runtime is not installed")
@@ -29,14 +28,17 @@ def clean() -> NoisyDevice:
 def test_without_errors_the_fast_simulators_values(clean: NoisyDevice, encoder: str, qubits: int) -> None:
     circuit = build("A", qubits, encoder=encoder, features=6)  # type: ignore[arg-type]
     inputs, angles = random(3, 6), random(circuit.parameters)
-    values = clean.expectations(circuit, angles, inputs)
+    values = expectations(clean.probabilities(circuit, angles, inputs))
     torch.testing.assert_close(values, Simulator(circuit)(inputs, angles), rtol=0, atol=1e-9)
 
 
 def test_noise_changes_the_answer_and_weakens_it(noisy: NoisyDevice) -> None:
     circuit = build("B")
     inputs, angles = random(4, 16), random(40)
-    values, ideal = noisy.expectations(circuit, angles, inputs), Simulator(circuit)(inputs, angles)
+    values, ideal = (
+        expectations(noisy.probabilities(circuit, angles, inputs)),
+        Simulator(circuit)(inputs, angles),
+    )
     assert (values - ideal).abs().max() > 0.05
     assert values.abs().mean() < ideal.abs().mean()
 
@@ -57,14 +59,14 @@ def test_counts_of_aer_are_matched(noisy: NoisyDevice) -> None:
     counts = machine.run(bound, shots=shots).result().get_counts()
     for wire in range(4):
         mean = sum(count * (1 - 2 * int(bits[3 - wire])) for bits, count in counts.items()) / shots
-        exact = float(noisy.expectations(circuit, angles, inputs)[0, wire])
+        exact = float(expectations(noisy.probabilities(circuit, angles, inputs))[0, wire])
         assert mean == pytest.approx(exact, abs=5 / shots**0.5)
 
 
 def test_readout_errors_alone_pull_a_certain_answer_towards_zero() -> None:
     circuit = build("A", 2, features=2)
     machine = NoisyDevice("FakeQuitoV2", gates=False)
-    values = machine.expectations(circuit, torch.zeros(10), torch.zeros(1, 2))
+    values = expectations(machine.probabilities(circuit, torch.zeros(10), torch.zeros(1, 2)))
     assert bool((values < 0.99).all())
     assert bool((values > 0.5).all())
 
@@ -78,19 +80,11 @@ def test_probabilities_are_probabilities(noisy: NoisyDevice) -> None:
 
 def test_samples_scatter_around_the_exact_values_by_the_generator(noisy: NoisyDevice) -> None:
     circuit, inputs, angles = build("A"), random(2, 16), random(18)
-    exact = noisy.expectations(circuit, angles, inputs)
-    drawn = [
-        noisy.sampled(circuit, angles, inputs, 4000, torch.Generator().manual_seed(seed))
-        for seed in (0, 0, 1)
-    ]
+    read = noisy.probabilities(circuit, angles, inputs)
+    drawn = [sampled(read, 4000, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
-    assert (drawn[0] - exact).abs().max() < 5 / 4000**0.5
-
-
-def test_accuracy_without_errors_is_the_models(clean: NoisyDevice) -> None:
-    model = Model(build("A", 2, features=4), 2, torch.Generator().manual_seed(1))
-    assert clean.accuracy(model, splits().test) == model.accuracy(splits().test)
+    assert (drawn[0] - expectations(read)).abs().max() < 5 / 4000**0.5
 
 
 def test_calibration_is_the_error_of_the_hardware_used(noisy: NoisyDevice) -> None:
@@ -110,12 +104,13 @@ def test_qubits_that_are_not_coupled_pay_for_the_way() -> None:
     assert costs[:4].max() < ring.min()
 
 
+def test_expectations_of_certain_bits() -> None:
+    # Qubit 0 is the first bit: state 1 of four is |01>, state 2 is |10>.
+    assert expectations(torch.eye(4).double()[1:3]).tolist() == [[1, -1], [-1, 1]]
+
+
 def test_misuse_is_refused(noisy: NoisyDevice) -> None:
-    circuit = build("A")
     with pytest.raises(WrongUse, match="at least one shot"):
-        noisy.sampled(circuit, torch.zeros(18), torch.zeros(1, 16), 0, torch.Generator())
+        sampled(torch.ones(1, 4) / 4, 0, torch.Generator())
     with pytest.raises(WrongUse, match=r"inputs are \(batch, 16\)"):
-        noisy.expectations(circuit, torch.zeros(18), torch.zeros(16))
-    model = Model(build("A", 2, features=4), 2, torch.Generator())
-    with pytest.raises(WrongUse, match="give a generator"):
-        noisy.accuracy(model, splits().test, shots=10)
+        noisy.probabilities(build("A"), torch.zeros(18), torch.zeros(16))
