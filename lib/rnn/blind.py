@@ -7,6 +7,9 @@ from torch import Tensor
 
 from lib.rnn.structure import Structure
 
+STREAM = 1000
+"""Added to the seed: a run's own seed draws the initial weights, which a blind mask may not know."""
+
 
 @dataclass(frozen=True)
 class Blind:
@@ -20,5 +23,5 @@ class Blind:
 
     def mask(self, weight: Tensor, rate: float) -> Tensor:
         """Which weights of the (P, Q) matrix stay at `rate`: bool (P, Q). See `Structure.mask`."""
-        numbers = torch.randn(weight.shape, generator=torch.Generator().manual_seed(self.seed))
+        numbers = torch.randn(weight.shape, generator=torch.Generator().manual_seed(self.seed + STREAM))
         return self.structure.mask(numbers, rate).to(weight.device)

@@ -14,6 +14,7 @@ from lib.lab.admm import Masks, Projection, Reprojection
 from lib.lab.compute import seeded
 from lib.lab.sequences import load_sequences
 from lib.lab.words import load_words
+from lib.rnn.baselines import Unstructured
 from lib.rnn.networks import Cell, LanguageModel, SequenceClassifier, gate_matrices
 from lib.rnn.structure import Structure, kept, projection
 from lib.rnn.training import LabelledSequences, Recipe, RunningText, Score, Task, admm_prune, retrain, train
@@ -162,6 +163,11 @@ def prune_arm(
     for _ in retrain(network, bench.train, held, recipe, generator):
         pass
     return scored(name, bench, network, masks, held.kept)
+
+
+def dense_arm(bench: Bench, seed: int = 0) -> Arm:
+    """The dense network trained on as long as the pruned arms, with nothing removed."""
+    return prune_arm("dense", bench, Unstructured(), 1, seed=seed)
 
 
 class Tied(Protocol):

@@ -8,9 +8,6 @@ from lib.rnn.experiment import Arm, Bench, prune_arm
 from lib.rnn.structure import Structure
 from lib.rnn.training import Recipe
 
-BLIND_STREAM = 1000
-"""Added to the seed of blind masks: the seed itself draws the initial weights, which no mask may know."""
-
 
 def structure_arms(bench: Bench, structure: Structure, rate: float, seed: int) -> dict[str, Arm]:
     """Copies of the dense network pruned to `rate`, by name; all train for equally many epochs.
@@ -23,13 +20,8 @@ def structure_arms(bench: Bench, structure: Structure, rate: float, seed: int) -
         "one_shot": prune_arm("one_shot", bench, structure, rate, one_shot(bench.recipe), seed),
         "unstructured": prune_arm("unstructured", bench, Unstructured(), rate, seed=seed),
         "columns": prune_arm("columns", bench, Columns(), rate, seed=seed),
-        "random": prune_arm("random", bench, Blind(structure, seed + BLIND_STREAM), rate, seed=seed),
+        "random": prune_arm("random", bench, Blind(structure, seed), rate, seed=seed),
     }
-
-
-def dense_arm(bench: Bench, seed: int) -> Arm:
-    """The dense network trained on by the recipe of the pruned arms, with nothing removed."""
-    return prune_arm("dense", bench, Unstructured(), 1, seed=seed)
 
 
 def one_shot(recipe: Recipe) -> Recipe:

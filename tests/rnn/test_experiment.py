@@ -9,7 +9,7 @@ from torch import Tensor
 from lib.errors import WrongUse
 from lib.lab.sequence_splits import SequenceSplit
 from lib.lab.sequences import load_sequences
-from lib.rnn.experiment import SETTINGS, Bench, hold_out, prepare, prune_arm, tie_arm
+from lib.rnn.experiment import SETTINGS, Bench, dense_arm, hold_out, prepare, prune_arm, tie_arm
 from lib.rnn.networks import SequenceClassifier, gate_matrices
 from lib.rnn.training import LabelledSequences, Recipe
 
@@ -127,3 +127,10 @@ def test_unknown_data_and_unfit_cells_are_refused() -> None:
     with pytest.raises(WrongUse, match="made of gru or lstm, not ligru"):
         prepare("ptb", cell="ligru")
     assert set(SETTINGS) == {"japanese_vowels", "spoken_digits", "timit", "ptb"}
+
+
+def test_the_dense_arm_trains_on_and_loses_nothing(bench: Bench) -> None:
+    arm = dense_arm(bench)
+    assert arm.kept == 1
+    name = "recurrent.weight_hh_l0"
+    assert not torch.equal(arm.network.get_parameter(name), bench.dense.get_parameter(name))

@@ -5,7 +5,7 @@ import torch
 
 from lib.rnn.experiment import Bench, prepare
 from lib.rnn.rtmobile import BlockStructured
-from lib.rnn.rtmobile_arms import dense_arm, one_shot, structure_arms
+from lib.rnn.rtmobile_arms import one_shot, structure_arms
 from lib.rnn.training import Recipe
 
 QUICK = Recipe(epochs=1, rounds=1, retrain_epochs=1)
@@ -28,10 +28,3 @@ def test_all_arms_reach_the_rate_and_the_blind_one_chooses_otherwise(bench: Benc
         assert arm.kept == pytest.approx(0.25, rel=0.1)
     name = "recurrent.weight_hh_l0"
     assert not torch.equal(arms["random"].masks[name], arms["bsp"].masks[name])
-
-
-def test_the_dense_arm_trains_on_and_loses_nothing(bench: Bench) -> None:
-    arm = dense_arm(bench, seed=0)
-    assert arm.kept == 1
-    name = "recurrent.weight_hh_l0"
-    assert not torch.equal(arm.network.get_parameter(name), bench.dense.get_parameter(name))
