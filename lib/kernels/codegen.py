@@ -61,15 +61,31 @@ class BandKernel:
         return self.vectors * self.lanes
 
 
-def band_source(kernel: BandKernel) -> str:
-    """The source of `bands_multiply` and `bands_convolve` (and what they are built of) for `kernel`."""
+def band_source(kernel: BandKernel, *, convolves: bool = False) -> str:
+    """The source of `bands_multiply`, or of `bands_convolve`, for `kernel`.
+
+    They share the tiles: a product finds row k of the right side k strides on, a convolution where a table
+    says."""
     across = range(1, kernel.vectors + 1)
     widths = "".join(_tile(kernel, vectors) for vectors in across)
     dispatch = "\n".join(
-        f"    case {vectors}: tile{vectors}(m, t, lo, hi, B, ldb, C, ldc, bias, relu, scratch); break;"
+        f"    case {vectors}: tile{vectors}(m, t, lo, hi, B, steps, C, ldc, bias, relu, scratch); break;"
         for vectors in across
     )
-    return _declarations(kernel) + widths + _DRIVER.replace("@DISPATCH@", dispatch) + CONVOLUTION
+    rows = _TABLE if convolves else _STRIDE
+    driver = CONVOLUTION if convolves else _PRODUCT + short_call("bands_multiply", "Bands")
+    return _declarations(kernel) + rows + widths + _DRIVER.replace("@DISPATCH@", dispatch) + driver
+
+
+def short_call(product: str, matrix: str) -> str:
+    """Source of `short_call`, which calls `product` with all arguments but two prepared: passing ten from
+    Python takes as long as a hundred rows of a vector product."""
+    return f"""
+typedef struct {{ const {matrix} *matrix; int64_t ldx, ldy, n; const float *bias; int relu, threads; }} Call;
+int short_call(const Call *c, const float *X, float *Y) {{
+    return {product}(c->matrix, X, c->ldx, Y, c->ldy, c->n, c->bias, c->relu, c->threads);
+}}
+"""
 
 
 def _declarations(kernel: BandKernel) -> str:
@@ -109,8 +125,8 @@ def _tile(kernel: BandKernel, vectors: int) -> str:
     rows, across = range(kernel.height), range(vectors)
     lines = [
         f"static void tile{vectors}(const Bands *m, int64_t t, int64_t lo, int64_t hi,",
-        "    const float *restrict B, int64_t ldb, float *restrict C, int64_t ldc,",
-        "    const float *bias, int relu, float *restrict scratch) {",
+        "    const float *restrict B, steps_t steps, float *restrict C, int64_t ldc, const float *bias,",
+        "    int relu, float *restrict scratch) {",
         "  const int first = t == 0, last = t == m->tiles - 1;",
         "  for (int64_t band = lo; band < hi; band++) {",
         "    const int64_t at = t * m->bands + band;",
@@ -136,7 +152,7 @@ def _tile(kernel: BandKernel, vectors: int) -> str:
 def _class_loop(kept: int, rows: list[int], across: range) -> Iterator[str]:
     """The columns kept in exactly `rows`: one load of the right side serves all of them."""
     yield f"    for (const column_t *e = c + n[{kept - 1}]; c < e; c++, w += {len(rows)}) {{"
-    yield "      const float *b = B + (int64_t)*c * ldb;"
+    yield "      const float *b = B + STEPS(*c);"
     loads = "".join(f" V b{v} = *(const V *)(b + {v} * LANES);" for v in across)
     yield f"     {loads}"
     for place, row in enumerate(rows):
@@ -159,12 +175,22 @@ def _store(kernel: BandKernel, vectors: int) -> Iterator[str]:
         yield "    }"
 
 
+_STRIDE = """
+typedef int64_t steps_t;
+#define STEPS(k) (int64_t)(k) * steps
+"""
+
+_TABLE = """
+typedef const int32_t *steps_t;
+#define STEPS(k) steps[k]
+"""
+
 _DRIVER = """
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* Columns of the matrix in its tile `t`, for `vectors` registers of the right side. */
 static void tile(const Bands *m, int64_t t, int vectors, int64_t lo, int64_t hi, const float *B,
-    int64_t ldb, float *C, int64_t ldc, const float *bias, int relu, float *scratch) {
+    steps_t steps, float *C, int64_t ldc, const float *bias, int relu, float *scratch) {
     switch (vectors) {
 @DISPATCH@
     }
@@ -180,6 +206,23 @@ static void idle(const Bands *m, float *C, int64_t ldc, int64_t n, const float *
     }
 }
 
+/* The memory of one thread: a panel, weights of a band as floats, results that do not fill vectors. */
+typedef struct { float *panel, *scratch, *edge; } Desk;
+
+static void *room(size_t floats) { return aligned_alloc(64, (floats * sizeof(float) + 127) / 64 * 64); }
+
+static int set_desk(const Bands *m, Desk *desk, int64_t panel) {
+    desk->panel = room(panel);
+    desk->scratch = QUANTIZED ? room(m->longest) : NULL;
+    desk->edge = room(m->rows * WIDTH);
+    return desk->panel && desk->edge && (desk->scratch || !QUANTIZED);
+}
+
+static void clear_desk(Desk *desk) { free(desk->panel); free(desk->scratch); free(desk->edge); }
+
+"""
+
+_PRODUCT = """
 /* Copies n <= WIDTH columns of B into a panel of whole vectors, the rest of which is zero; of its rows
    those that the matrix's tile `t` uses. */
 static void pack(const Bands *m, int64_t t, const float *restrict B, int64_t ldb, int64_t n,
@@ -194,31 +237,19 @@ static void pack(const Bands *m, int64_t t, const float *restrict B, int64_t ldb
     }
 }
 
-/* The memory of one thread: a panel, weights of a band as floats, results that do not fill a vector. */
-typedef struct { float *panel, *scratch, *edge; } Desk;
-
-static void *room(size_t floats) { return aligned_alloc(64, (floats * sizeof(float) + 127) / 64 * 64); }
-
-static int set_desk(const Bands *m, Desk *desk) {
-    desk->panel = room(m->widest * WIDTH + LANES);
-    desk->scratch = QUANTIZED ? room(m->longest) : NULL;
-    desk->edge = room(m->rows * LANES);
-    return desk->panel && desk->edge && (desk->scratch || !QUANTIZED);
-}
-
-static void clear_desk(Desk *desk) { free(desk->panel); free(desk->scratch); free(desk->edge); }
-
-/* n columns of a panel with whole vectors, in the matrix's tile `t`. */
+/* n columns of a panel of whole vectors, in the matrix's tile `t`. Results of a panel that n does not fill
+   are made in the desk's edge, all vectors at once: the matrix passes once. */
 static void panel_tile(const Bands *m, int64_t t, int64_t lo, int64_t hi, const Desk *desk, int64_t width,
     float *C, int64_t ldc, int64_t n, const float *bias, int relu) {
-    const int64_t whole = n / LANES, rest = n % LANES;
-    if (whole) tile(m, t, (int)whole, lo, hi, desk->panel, width, C, ldc, bias, relu, desk->scratch);
-    if (!rest) return;
-    tile(m, t, 1, lo, hi, desk->panel + whole * LANES, width, desk->edge, LANES, bias, relu, desk->scratch);
+    const int vectors = (int)(width / LANES);
+    if (n == width) {
+        tile(m, t, vectors, lo, hi, desk->panel, width, C, ldc, bias, relu, desk->scratch);
+        return;
+    }
+    tile(m, t, vectors, lo, hi, desk->panel, width, desk->edge, width, bias, relu, desk->scratch);
     if (t < m->tiles - 1) return;
     for (int64_t i = lo * H; i < hi * H; i++)
-        if (m->row[i] >= 0)
-            memcpy(C + m->row[i] * ldc + whole * LANES, desk->edge + m->row[i] * LANES, rest * sizeof(float));
+        if (m->row[i] >= 0) memcpy(C + m->row[i] * ldc, desk->edge + m->row[i] * width, n * sizeof(float));
 }
 
 /* C (rows, n) = matrix times B (columns, n), plus bias per row, then relu. Strides in floats. Returns 1 if
@@ -241,7 +272,7 @@ int bands_multiply(const Bands *m, const float *B, int64_t ldb, float *C, int64_
                 tile(m, t, (int)(n / LANES), lo, hi, B + m->edge[t] * ldb, ldb, C, ldc, bias, relu, NULL);
             continue;
         }
-        if (set_desk(m, &desk))
+        if (set_desk(m, &desk, m->widest * WIDTH))
             for (int64_t i = by_band ? 0 : part; i < tiles; i += by_band ? 1 : threads) {
                 const int64_t from = i * WIDTH, many = least(WIDTH, n - from);
                 const int64_t width = (many + LANES - 1) / LANES * LANES;

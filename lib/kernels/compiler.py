@@ -10,9 +10,8 @@ when it is first needed. Without a C compiler scipy's CSR product stands in.
 import ctypes
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -22,104 +21,31 @@ from torch import Tensor
 
 from lib.errors import WrongUse
 from lib.kernels.bands import BandPack, Floats, pack_bands
-from lib.kernels.codegen import BandKernel, band_source, check_precision
+from lib.kernels.codegen import BandKernel, check_precision
 from lib.kernels.errors import KernelError
-from lib.kernels.strip_codegen import StripKernel, strip_source
+from lib.kernels.loading import Kernel, load_bands, load_strips
+from lib.kernels.strip_codegen import StripKernel
 from lib.kernels.strips import StripPack, pack_strips
 from lib.kernels.toolchain import NoCompiler, Toolchain, find_toolchain
 
 SHARES = 8
 """Parts of equal work into which rows are cut; threads take whole parts."""
-STRIP_CYCLES = {"plain": 3.2, "paired": 5.0, "single": 1.25, "gathered": 4.0}
-"""Cycles an entry, measured on one AVX-512 processor: used to rank layouts, nothing else."""
+PANEL_COLUMNS, PLANE_COLUMNS = 1536, 6144
+"""Columns of a matrix in one tile, so that what it multiplies stays in a cache: a panel holds every row of
+the right side apart, a plane holds once what the rows of a convolution share."""
+NO_MEMORY = "no memory for the working space of a pruned product"
+STRIP_CYCLES = {"plain": 3.0, "paired": 4.5, "single": 1.25, "gather": 1.0}
+"""Cycles an entry of the widest vectors, and a gathered input, measured on one AVX-512 processor: used to
+rank layouts, nothing else. Entries of narrower vectors take in proportion to their bytes, and a little for
+themselves."""
 
 
 class FallbackWarning(UserWarning):
     """Pruned layers run without generated code."""
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """A loaded product: the C function, its packed matrix, and what must live as long as they do."""
-
-    function: Callable[..., int]
-    matrix: int
-    pack: BandPack | StripPack
-    library: ctypes.CDLL
-    owned: ctypes.Structure
-
-    def __call__(self, *arguments: object) -> None:
-        """Call `*_multiply(matrix, *arguments)`. Raises MemoryError."""
-        if self.function(self.matrix, *arguments):
-            raise MemoryError("no memory for the working space of a pruned product")
-
-
-def fields(numbers: str, arrays: str) -> list[tuple[str, Any]]:
-    """Fields of a C structure: 64-bit numbers, then pointers."""
-    kinds = ((numbers, ctypes.c_int64), (arrays, ctypes.c_void_p))
-    return [(name, kind) for names, kind in kinds for name in names.split()]
-
-
-class _BandArrays(ctypes.Structure):
-    _fields_ = fields(
-        "rows columns bands tiles widest shares idle_rows longest",
-        "edge row count entry start column weight scale share idle used",
-    )
-
-
-class _StripArrays(ctypes.Structure):
-    _fields_ = fields(
-        "rows columns strips shares idle_rows room",
-        "strip source gather row count entry chunk place weight scale share idle",
-    )
-
-
-PRODUCT = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
-"""Arguments of every product: matrix, X, its stride, Y, its stride, columns; then bias, relu, threads."""
-
-
-def load_bands(pack: BandPack, toolchain: Toolchain) -> Kernel:
-    """The compiled product of a matrix packed in bands."""
-    pointers = (
-        *(pack.edges, pack.rows, pack.counts, pack.entries, pack.starts, pack.columns),
-        *(pack.weights, pack.scales, pack.shares, pack.idle, pack.used),
-    )
-    arrays = _BandArrays(
-        *pack.shape,
-        pack.bands,
-        pack.tiles,
-        int(np.diff(pack.edges).max()),
-        len(pack.shares) - 1,
-        len(pack.idle),
-        int(np.diff(pack.starts).max(initial=0)),
-        *(array.ctypes.data for array in pointers),
-    )
-    library = toolchain.load(band_source(pack.kernel))
-    return Kernel(_typed(library.bands_multiply), ctypes.addressof(arrays), pack, library, arrays)
-
-
-def load_strips(pack: StripPack, toolchain: Toolchain) -> Kernel:
-    """The compiled product of a matrix packed in strips."""
-    pointers = (
-        *(pack.strips, pack.sources, pack.gather, pack.rows, pack.counts, pack.entries),
-        *(pack.chunks, pack.places, pack.weights, pack.scales, pack.shares, pack.idle),
-    )
-    arrays = _StripArrays(
-        *pack.shape,
-        len(pack.strips) - 1,
-        len(pack.shares) - 1,
-        len(pack.idle),
-        int(np.diff(pack.sources).max(initial=0)),
-        *(array.ctypes.data for array in pointers),
-    )
-    library = toolchain.load(strip_source(pack.kernel))
-    return Kernel(_typed(library.strips_multiply), ctypes.addressof(arrays), pack, library, arrays)
-
-
-def _typed(function: Any) -> Callable[..., int]:
-    function.argtypes = (*PRODUCT, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)
-    function.restype = ctypes.c_int
-    return function
+Prepared = tuple[Callable[..., int] | None, int, tuple[int, ...], ctypes.Structure | None]
+"""`Kernel.prepared` with the shape of the result in between; None for the function: scipy stands in."""
 
 
 class CompiledMatrix:
@@ -137,7 +63,8 @@ class CompiledMatrix:
         toolchain: Toolchain | None,
     ) -> None:
         self.precision, self.threads, self.block, self.toolchain = precision, threads, block, toolchain
-        self.shape = weight.shape
+        self.shape: tuple[int, int] = (weight.shape[0], weight.shape[1])
+        self._prepared: dict[torch.Size, Prepared] = {}
         self._scales: Floats | None = None
         self._values = weight
         if precision == "int8":
@@ -170,12 +97,24 @@ class CompiledMatrix:
     @cached_property
     def bands(self) -> Kernel:
         """The product with several columns."""
+        return load_bands(self._band_pack(PANEL_COLUMNS), self._compiler())
+
+    @cached_property
+    def convolution(self) -> Kernel:
+        """The convolution whose weights (filters, channels * kh * kw) this matrix is: `bands_convolve`."""
+        return load_bands(self._band_pack(PLANE_COLUMNS), self._compiler(), convolves=True)
+
+    def _band_pack(self, tile_columns: int) -> BandPack:
+        """The matrix in bands of the height for which the right side is loaded least often."""
         toolchain = self._compiler()
         heights = (4, 5, 6) if toolchain.registers == 32 else (2, 3)
         vectors = 4 if toolchain.registers == 32 else 3
         kernels = (BandKernel(height, vectors, toolchain.vector_bytes, self.precision) for height in heights)
-        packs = [pack_bands(self._values, kernel, scales=self._scales, shares=SHARES) for kernel in kernels]
-        return load_bands(min(packs, key=lambda pack: len(pack.columns)), toolchain)
+        packs = [
+            pack_bands(self._values, kernel, scales=self._scales, shares=SHARES, tile_columns=tile_columns)
+            for kernel in kernels
+        ]
+        return min(packs, key=lambda pack: len(pack.columns))
 
     @cached_property
     def strips(self) -> Kernel:
@@ -187,19 +126,23 @@ class CompiledMatrix:
         toolchain = self._compiler()
         wide = self.shape[1] > 2**16
         words = self.precision == "int8" and toolchain.multiplies_words
-        layouts: list[tuple[str, bool, int | None]] = [("plain", words, None), ("paired", False, None)]
-        layouts += [("single", False, None), ("plain", words, 64)]
-        if self.block and self.block[0] >= 16 and self.block[0] != 64:
-            layouts.append(("plain", words, self.block[0]))
+        widest = toolchain.vector_bytes
+        layouts: list[tuple[str, int, bool, int | None]] = [("plain", widest, words, None)]
+        layouts += [("paired", widest, False, None), ("single", widest, False, None)]
+        strips = {64, self.block[0]} if self.block and self.block[0] >= 16 else {64}
+        for rows in sorted(strips):
+            layouts.append(("plain", widest, words, rows))
+            if widest == 64 and not words:  # gathered inputs fill shorter vectors better
+                layouts.append(("plain", 32, False, rows))
         return [
             pack_strips(
                 self._values,
-                StripKernel(toolchain.vector_bytes, self.precision, layout, words=pairs, wide_index=wide),
+                StripKernel(bytes_, self.precision, layout, words=pairs, wide_index=wide),
                 scales=self._scales,
                 shares=SHARES,
                 gathered=rows,
             )
-            for layout, pairs, rows in layouts
+            for layout, bytes_, pairs, rows in layouts
         ]
 
     @cached_property
@@ -213,7 +156,8 @@ class CompiledMatrix:
 
     def kernel(self, columns: int) -> Kernel:
         """The kernel for a product with so many columns."""
-        return self.strips if columns == 1 or columns <= self.most_strip_columns else self.bands
+        few = columns == 1 or columns <= self.most_strip_columns
+        return self.strips if few else self.bands
 
     def multiply(
         self, x: Tensor, out: Tensor | None = None, *, bias: Tensor | None = None, relu: bool = False
@@ -224,27 +168,63 @@ class CompiledMatrix:
         `out`, if given, is written and returned; it may not share memory with `x`. A NaN or infinity of
         `x` reaches every row that keeps its column; rows that do not may show it as well, as the dense
         product would. Raises KernelError for a wrong type, device or shape."""
-        self._check("x", x, (self.shape[1], *x.shape[1:]) if x.ndim in (1, 2) else (self.shape[1],))
-        wanted = (self.shape[0], *x.shape[1:])
-        if bias is not None:
-            self._check("bias", bias, (self.shape[0],))
-            bias = bias.contiguous()
-        if out is None:
-            out = torch.empty(wanted)
+        # checks are written out: with one column, helpers would take as long as the product
+        if not (
+            isinstance(x, Tensor) and x.dtype is torch.float32 and x.is_cpu and x.layout is torch.strided
+        ):
+            self._refuse("x", x, ())
+        shape = x.shape
+        if known := self._prepared.get(shape):
+            function, call, result, _ = known
         else:
-            self._check("out", out, wanted)
-            if not out.is_contiguous() or _overlap(x, out):
-                raise KernelError("out must be contiguous and may not share memory with x")
-        if self.toolchain is None:
-            return self._stand_in(x, out, bias, relu)
-        columns = x.shape[1] if x.ndim == 2 else 1
-        if columns:
+            function, call, result, _ = self._prepare(x)
+        if out is None:
+            out = torch.empty(*result)
+        else:
+            self._check_out(x, out, result)
+        if not x.is_contiguous():
             x = x.contiguous()
-            address = None if bias is None else bias.data_ptr()
-            self.kernel(columns)(
-                x.data_ptr(), columns, out.data_ptr(), columns, columns, address, relu, self.threads
-            )
+        if function is None:
+            return self._stand_in(x, out, bias, relu)
+        if bias is not None or relu:
+            self._multiply_fully(x, out, bias, relu)
+        elif function(call, x.data_ptr(), out.data_ptr()):
+            raise MemoryError(NO_MEMORY)
         return out
+
+    def _prepare(self, x: Tensor) -> "Prepared":
+        """What products with inputs of the shape of `x`, which is checked, have in common."""
+        shape, (rows, inner) = x.shape, self.shape
+        columns = shape[-1] if len(shape) == 2 else 1
+        if shape != (inner, columns) and shape != (inner,):
+            self._refuse("x", x, (inner, *shape[1:2]))
+        result = (rows, *shape[1:])
+        if self.toolchain is None:
+            return None, 0, result, None
+        prepared = self.kernel(columns).prepared(columns, self.threads)
+        self._prepared[x.shape] = (*prepared[:2], result, prepared[2])
+        return self._prepared[x.shape]
+
+    def _check_out(self, x: Tensor, out: Tensor, shape: tuple[int, ...]) -> None:
+        if not (_is_plain(out) and out.shape == shape):
+            self._refuse("out", out, shape)
+        if not out.is_contiguous() or _overlap(x, out):
+            raise KernelError("out must be contiguous and may not share memory with x")
+
+    def _multiply_fully(self, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool) -> None:
+        address, columns = None, x.shape[1] if x.ndim == 2 else 1
+        if bias is not None:
+            if not (_is_plain(bias) and bias.shape == self.shape[:1]):
+                self._refuse("bias", bias, self.shape[:1])
+            bias = bias.contiguous()
+            address = bias.data_ptr()
+        if columns:
+            kernel = self.kernel(columns)
+            data, result = x.data_ptr(), out.data_ptr()
+            if kernel.function(
+                kernel.matrix, data, columns, result, columns, columns, address, relu, self.threads
+            ):
+                raise MemoryError(NO_MEMORY)
 
     def describe(self) -> str:
         """One line: size, zeros, how it is multiplied."""
@@ -263,16 +243,16 @@ class CompiledMatrix:
             f"{self.toolchain.version}"
         )
 
-    def _check(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    def _refuse(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> NoReturn:
+        """Raises the KernelError that says why `tensor` is not a plain one of this shape."""
         if not isinstance(tensor, Tensor):
             raise KernelError(f"{name} must be a torch tensor, not {type(tensor).__name__}")
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.layout != torch.strided:
+        if not _is_plain(tensor):
             raise KernelError(
                 f"{name} must be a dense float32 tensor on the CPU, not {tensor.dtype} ({tensor.layout}) on "
                 f"{tensor.device}; convert it with .float().cpu()"
             )
-        if tensor.shape != shape:
-            raise KernelError(f"{name} has shape {tuple(tensor.shape)}; a {self.shape} matrix needs {shape}")
+        raise KernelError(f"{name} has shape {tuple(tensor.shape)}; a {self.shape} matrix needs {shape}")
 
     def _compiler(self) -> Toolchain:
         if self.toolchain is None:
@@ -284,16 +264,24 @@ class CompiledMatrix:
         return csr_array(self.weight)
 
     def _stand_in(self, x: Tensor, out: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+        if bias is not None and not (_is_plain(bias) and bias.shape == self.shape[:1]):
+            self._refuse("bias", bias, self.shape[:1])
         product = torch.from_numpy(self._csr @ x.detach().numpy())
         if bias is not None:
             product += bias.detach() if x.ndim == 1 else bias.detach()[:, None]
         return out.detach().copy_(product.relu_() if relu else product)
 
 
+def _is_plain(x: Tensor) -> bool:
+    return isinstance(x, Tensor) and x.dtype is torch.float32 and x.is_cpu and x.layout is torch.strided
+
+
 def strip_cycles(pack: StripPack) -> float:
     """Cycles that one column is estimated to take."""
-    layout = "gathered" if len(pack.gather) else pack.kernel.layout
-    return STRIP_CYCLES[layout] * pack.entry_count
+    entry = STRIP_CYCLES[pack.kernel.layout]
+    if pack.kernel.vector_bytes < 64 and pack.kernel.layout != "single":
+        entry *= 0.07 + pack.kernel.vector_bytes / 64
+    return entry * pack.entry_count + STRIP_CYCLES["gather"] * len(pack.gather)
 
 
 def _overlap(a: Tensor, b: Tensor) -> bool:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import WrongUse
-from lib.kernels.compiler import CompiledMatrix, compile_matrix, fields
+from lib.kernels.compiler import CompiledMatrix, compile_matrix
 from lib.kernels.convolution import Geometry
 from lib.kernels.errors import KernelError
+from lib.kernels.loading import fields
 from lib.kernels.recurrent import GATES, RECURRENT
 from lib.kernels.toolchain import Toolchain
 
@@ -123,17 +124,10 @@ class CompiledConv2d(nn.Module):
         return out if x.ndim == 4 else out[0]
 
     def _convolve(self, image: "_Image", batch: Tensor, out: Tensor) -> None:
-        bands = self.matrix.bands
-        function = bands.library.bands_convolve
-        function.argtypes = [ctypes.c_void_p] * 4 + [
-            ctypes.c_int64,
-            ctypes.c_void_p,
-            ctypes.c_int,
-            ctypes.c_int,
-        ]
+        kernel = self.matrix.convolution
         bias = None if self.bias is None else self.bias.data_ptr()
-        failed = function(
-            bands.matrix,
+        failed = kernel.function(
+            kernel.matrix,
             ctypes.addressof(image.arrays),
             batch.data_ptr(),
             out.data_ptr(),
@@ -158,6 +152,8 @@ class CompiledConv2d(nn.Module):
             )
             if min(geometry.output) < 1:
                 raise KernelError(f"an image of {height} x {width} is smaller than the kernel {self.kernel}")
+            if geometry.copied >= 2**31:
+                raise KernelError(f"an image of {self.channels} x {height} x {width} is too large: cut it")
             self._images[height, width] = _Image.of(geometry)
         return self._images[height, width]
 

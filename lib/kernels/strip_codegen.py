@@ -17,7 +17,7 @@ on the way.
 from dataclasses import dataclass
 
 from lib.errors import WrongUse
-from lib.kernels.codegen import check_precision, check_vector
+from lib.kernels.codegen import check_precision, check_vector, short_call
 
 HEIGHT = 4
 """Rows worked on together."""
@@ -58,8 +58,12 @@ def strip_source(kernel: StripKernel) -> str:
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__AVX__)
 #include <immintrin.h>
+#endif
+#define VECTOR {kernel.vector_bytes}
+#if defined(__AVX512F__) && VECTOR == 64
+#define WIDE 1
 #endif
 #define H {HEIGHT}
 #define LANES {kernel.lanes}
@@ -74,7 +78,7 @@ typedef {"int16_t" if kernel.words else "float"} input_t;
 """
     steps = "\n".join(f"            STEP({row})" for row in range(HEIGHT))
     vectors = _WORDS if kernel.words else _FLOATS.replace("@BYTES@", str(kernel.vector_bytes))
-    return head + vectors + _BODY.replace("@STEPS@", steps)
+    return head + vectors + _BODY.replace("@STEPS@", steps) + short_call("strips_multiply", "Strips")
 
 
 _FLOATS = """
@@ -82,27 +86,22 @@ _FLOATS = """
 typedef float V;
 #define ZERO 0.0f
 #define SPREAD(w) (float)*(w)
-#define INPUT(r) x[c[r]]
+#define INPUT(r) x[INDEX(r)]
 #else
 typedef float V __attribute__((vector_size(@BYTES@), aligned(4), may_alias));
 typedef int32_t I __attribute__((vector_size(@BYTES@), aligned(4), may_alias));
 typedef int8_t B __attribute__((vector_size(@BYTES@ / 4), aligned(1), may_alias));
 #define ZERO (V){0}
-#define CHUNK(at) *(const V *)(x + (int64_t)c[at] * LANES)
-#if QUANTIZED && defined(__AVX512F__)
+#define CHUNK(at) *(const V *)(x + (int64_t)INDEX(at) * LANES)
+#if QUANTIZED && defined(WIDE)
 #define SPREAD(w) (V)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(w))))
 #elif QUANTIZED
 #define SPREAD(w) __builtin_convertvector(*(const B *)(w), V)
 #else
 #define SPREAD(w) *(const V *)(w)
 #endif
-#if PAIRED && defined(__AVX512F__)
-#define PLACES(r) (I)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(p + r * LANES)))
-#elif PAIRED
-#define PLACES(r) __builtin_convertvector(*(const B *)(p + r * LANES), I)
-#endif
 #if PAIRED
-#define INPUT(r) __builtin_shuffle(CHUNK(2 * r), CHUNK(2 * r + 1), PLACES(r))
+#define INPUT(r) __builtin_shuffle(CHUNK(2 * r), CHUNK(2 * r + 1), places >> 8 * r)
 #else
 #define INPUT(r) CHUNK(r)
 #endif
@@ -123,7 +122,7 @@ typedef float V __attribute__((vector_size(64), aligned(4), may_alias));
 #endif
 #define BYTES(r) _mm256_loadu_si256((const __m256i *)(w + r * LANES))
 #define STEP(r) sum##r = DOT(sum##r, _mm512_cvtepi8_epi16(BYTES(r)), \\
-                             _mm512_loadu_si512(x + (int64_t)c[r] * LANES));
+                             _mm512_loadu_si512(x + (int64_t)INDEX(r) * LANES));
 #define TOTAL(sum) (V)_mm512_cvtepi32_ps(sum)
 """
 
@@ -149,7 +148,7 @@ typedef struct {
 static inline void four_sums(V a, V b, V c, V d, float *to) {
 #if SINGLE
     to[0] = a; to[1] = b; to[2] = c; to[3] = d;
-#elif defined(__AVX512F__)
+#elif defined(WIDE)
     const __m512 p = (__m512)a, q = (__m512)b, r = (__m512)c, s = (__m512)d;
     const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(p, q), _mm512_unpackhi_ps(p, q));
     const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(r, s), _mm512_unpackhi_ps(r, s));
@@ -157,6 +156,10 @@ static inline void four_sums(V a, V b, V c, V d, float *to) {
     const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all),
                                       _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(all), 1)));
     _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+#elif defined(__AVX__) && VECTOR == 32
+    const __m256 ab = _mm256_hadd_ps((__m256)a, (__m256)b), cd = _mm256_hadd_ps((__m256)c, (__m256)d);
+    const __m256 all = _mm256_hadd_ps(ab, cd);
+    _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
 #else
     to[0] = to[1] = to[2] = to[3] = 0.0f;
     for (int i = 0; i < (int)(sizeof(V) / sizeof(float)); i++) {
@@ -164,6 +167,10 @@ static inline void four_sums(V a, V b, V c, V d, float *to) {
     }
 #endif
 }
+
+/* Numbers of chunks of the four rows: loads are what a processor does least of in a cycle, so that four short
+   numbers are loaded as one (of a little-endian processor, as all are for which this is meant). */
+#define INDEX(at) (sizeof(index_t) == 2 ? (index_t)(four[(at) / 4] >> 16 * ((at) % 4)) : c[at])
 
 static void bands(const Strips *m, int64_t lo, int64_t hi, const input_t *x, float unit, float *y,
     int64_t ldy, const float *bias, int relu) {
@@ -174,6 +181,11 @@ static void bands(const Strips *m, int64_t lo, int64_t hi, const input_t *x, flo
     for (int64_t band = lo; band < hi; band++) {
         SUM sum0 = ZERO, sum1 = ZERO, sum2 = ZERO, sum3 = ZERO;
         for (int64_t n = m->count[band]; n > 0; n--) {
+            uint64_t four[CHUNKS];
+            if (sizeof(index_t) == 2) memcpy(four, c, sizeof four);
+#if PAIRED
+            const I places = *(const I *)p;
+#endif
 @STEPS@
             c += H * CHUNKS, w += H * LANES, p += PAIRED * H * LANES;
         }

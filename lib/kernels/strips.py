@@ -248,12 +248,17 @@ def _assemble(
         counts=counts.astype(np.int32),
         entries=offsets(counts.astype(np.int64) * HEIGHT),
         chunks=_joined([part.chunks.ravel() for part in parts]).astype(index),
-        places=_joined([part.places.ravel() for part in parts]).astype(np.int8),
+        places=_joined([_lane_by_lane(part.places) for part in parts]).astype(np.int8),
         weights=aligned(weights.astype(np.int8 if kernel.precision == "int8" else np.float32)),
         scales=np.ones(len(weight), np.float32) if scales is None else scales.astype(np.float32),
         shares=even_shares(work, shares),
         idle=np.flatnonzero(~(weight != 0).any(axis=1)).astype(np.int32),
     )
+
+
+def _lane_by_lane(places: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Places (entries, lanes) in the order in which they are loaded: of four rows in turns, lane by lane."""
+    return places.reshape(len(places) // HEIGHT, HEIGHT, places.shape[1]).transpose(0, 2, 1).ravel()
 
 
 def _joined(arrays: list[NDArray[Any]]) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from lib.kernels.bands import pack_bands
 from lib.kernels.codegen import BandKernel
 from lib.kernels.compiler import CompiledMatrix, FallbackWarning, compile_matrix
 from lib.kernels.errors import KernelError
+from lib.kernels.loading import load_strips
 from lib.kernels.strip_codegen import StripKernel
 from lib.kernels.strips import pack_strips
 from lib.kernels.toolchain import NoCompiler, Toolchain, find_toolchain
@@ -117,13 +118,15 @@ def test_narrower_processors_get_the_same_product(flags: tuple[str, ...], precis
 
 @pytest.mark.parametrize("layout", ["plain", "paired", "single"])
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_every_layout_for_one_column_is_right(toolchain: Toolchain, layout: str, precision: str) -> None:
-    from lib.kernels.compiler import load_strips
-
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_every_layout_for_one_column_is_right(
+    toolchain: Toolchain, layout: str, precision: str, vector_bytes: int
+) -> None:
     values = np.rint(20 * pruned("blocks", 41, 70, (4, 16), 0.3, 3)).clip(-127, 127).astype(np.float32)
-    pack = pack_strips(values, StripKernel(toolchain.vector_bytes, precision, layout))
+    pack = pack_strips(values, StripKernel(vector_bytes, precision, layout))
     x, out = torch.arange(70, dtype=torch.float32) / 8, torch.empty(41)
-    load_strips(pack, toolchain)(x.data_ptr(), 1, out.data_ptr(), 1, 1, None, 0, 1)
+    kernel = load_strips(pack, toolchain)
+    assert kernel.function(kernel.matrix, x.data_ptr(), 1, out.data_ptr(), 1, 1, None, 0, 1) == 0
     torch.testing.assert_close(out, torch.from_numpy(values) @ x)
 
 

@@ -1,7 +1,5 @@
 """Compiled layers against torch's, on pruned weights."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import nn
@@ -56,8 +54,8 @@ def test_linear(toolchain: Toolchain, shape: tuple[int, ...]) -> None:
     ],
 )
 @pytest.mark.parametrize("size", [(9, 11), (14, 14), (23, 40)])
-def test_convolution(toolchain: Toolchain, options: dict[str, Any], size: tuple[int, int]) -> None:
-    conv = prune(nn.Conv2d(5, 19, **options))
+def test_convolution(toolchain: Toolchain, options: dict[str, int], size: tuple[int, int]) -> None:
+    conv = prune(nn.Conv2d(5, 19, **options))  # type: ignore[arg-type]
     assert isinstance(conv, nn.Conv2d)
     x = inputs(2, 5, *size)
     for threads in (1, 2):
@@ -96,7 +94,7 @@ def test_recurrent(
     toolchain: Toolchain,
     plain: type[nn.GRU],
     compiled: type[CompiledGRU],
-    options: dict[str, Any],
+    options: dict[str, int],
     shape: tuple[int, ...],
 ) -> None:
     module = prune(plain(7, 21, **options))
