@@ -1,0 +1,1 @@
+"""Convolutional networks: pruning of channels and quantisation."""
