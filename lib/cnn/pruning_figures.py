@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lib.cnn.adapruner import Candidate, Prunable
@@ -109,7 +110,7 @@ def similarities(lines: Mapping[str, tuple[Sequence[float], float]], first: int)
         colour = COLOURS[index % len(COLOURS)]
         axes.plot(range(first, first + len(values)), values, marker="o", color=colour, label=name)
         axes.axhline(threshold, color=colour, linestyle=":")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain(axes, x="epoch", y="cosine similarity of masks").legend(frameon=False, fontsize=8)
     return figure
 

@@ -24,6 +24,7 @@ from lib.cnn.rapq import bn_exponent
 from lib.cnn.rapq_networks import untrained
 
 BITS = (2, 3, 4)
+CHOICE_BITS = (2, 4, 8)
 COUNTED = ("resnet18", "resnet50", "mobilenet_v2", "regnetx_600m", "regnetx_3200m")
 _CHANNELS, _VALUES = 64, 144
 

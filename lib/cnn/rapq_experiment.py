@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -230,24 +231,35 @@ def identity_gap(bench: Bench) -> float:
     return float((network(images) - logits).abs().max() / logits.abs().max())
 
 
-def nearest_losses(recipe: Recipe, settings: Mapping[str, int]) -> dict[str, float]:
-    """Points lost to scales of any size by nearest powers of two at W2A4: a depthwise and a plain small
-    network.
+def nearest_losses(
+    recipe: Recipe, settings: Mapping[str, int], known: Mapping[str, float] = MappingProxyType({})
+) -> dict[str, float]:
+    """Points lost to scales of any size by nearest powers of two at W2A4: a depthwise and a plain network.
 
-    Both on the embedded images, with the `settings` of `prepare`.
+    Both on the embedded images, with the `settings` of `prepare`; losses that are `known`, by the name of the
+    network, are not measured again.
     """
     found = {}
     for name in SMALL:
-        small = {
-            **settings,
-            "image_size": 0,
-            "calibration": min(settings["calibration"], 256),
-            "test_images": 2000,
-        }
+        if name in known:
+            found[name.removesuffix("_small")] = known[name]
+            continue
+        calibration = min(settings["calibration"], 256)
+        small = {**settings, "image_size": 0, "calibration": calibration, "test_images": 2000}
         bench = prepare(name, EMBEDDED, "", torch.device("cpu"), **small)
         rows = [fill_row(bench, method, "w2a4", recipe, settings["seed"]) for method in ("float", "nearest")]
         found[name.removesuffix("_small")] = rows[0].accuracy - rows[1].accuracy
     return found
+
+
+def losses_in(rows: Sequence[Row], bench: Bench) -> dict[str, float]:
+    """The loss that `nearest_losses` asks for, of the network of `bench`, where `rows` hold it on those
+    images.
+    """
+    scores = {(row.method, row.widths): row.accuracy for row in rows}
+    if bench.test.name != EMBEDDED or not {("float", "w2a4"), ("nearest", "w2a4")} <= scores.keys():
+        return {}
+    return {bench.name: scores["float", "w2a4"] - scores["nearest", "w2a4"]}
 
 
 def as_table(rows: Sequence[Row], bench: Bench) -> Table:

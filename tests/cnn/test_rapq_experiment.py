@@ -64,6 +64,17 @@ def test_damaged_rows_are_refused(bench: experiment.Bench, tmp_path: Path) -> No
         list(experiment.table(bench, ["rounded"], ["w4a4"], RECIPE, 0, kept))
 
 
+def test_losses_that_are_known_are_not_measured_again(bench: experiment.Bench) -> None:
+    rows = [
+        experiment.Row(name, "w2a4", score, 1.0, 8, 0) for name, score in (("float", 70.0), ("nearest", 61.5))
+    ]
+    known = experiment.losses_in(rows, bench)
+    assert known == {"resnet_small": 8.5}
+    assert experiment.losses_in(rows[:1], bench) == {}
+    both = {**known, "mobilenet_small": 20.0}
+    assert experiment.nearest_losses(RECIPE, SETTINGS, both) == {"mobilenet": 20.0, "resnet": 8.5}
+
+
 def test_rows_are_kept_apart_by_what_made_them(bench: experiment.Bench) -> None:
     here = experiment.kept_rows(bench, RECIPE, 0)
     assert here == experiment.kept_rows(bench, RECIPE, 0)

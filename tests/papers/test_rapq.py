@@ -66,7 +66,7 @@ def test_what_the_abstract_and_the_log_print_stays_open(card: Card) -> None:
 def test_every_profile_that_settles_orderings_runs_their_arms(card: Card) -> None:
     for name in ("small", "paper"):
         parameters = card.profiles[name].parameters
-        assert parameters["methods"] == ["float", "nearest", "rapq"]
-        assert parameters["extra"] == ["rounded", "local", "learned", "rapq_quarter"]
+        assert parameters["methods"] == ["float", "nearest", "local", "rapq"]
+        assert parameters["extra"] == ["rounded", "learned", "rapq_quarter"]
         assert parameters["widths"] == ["w8a8", "w4a4", "w2a4"]
         assert parameters["contrast"] is True
