@@ -25,11 +25,11 @@ from lib.cnn import adapruner
 from lib.cnn.adapruner_checks import counted
 from lib.cnn.adapruner_experiment import Settings, Trial, chosen_at, sparse_parent
 from lib.cnn.experiment import prepare
-from lib.cnn.exporting import export_onnx, onnx_runner
 from lib.cnn.inheritance import inherit
 from lib.cnn.removal import mask_channels
 from lib.errors import ReproError
 from lib.lab.compute import seeded
+from lib.lab.export import export_onnx, onnx_runner
 from lib.lab.measure import latencies, write_measurements
 from lib.lab.train import accuracy
 from lib.project import REPOSITORY

@@ -8,7 +8,6 @@ reduction: (1 - time ratio) / (1 - MAC ratio). Graphs with fixed token counts ar
 
 import math
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from hw_models import trace, with_tokens
 from lib.errors import ReproError
 from lib.lab.backbones import build
+from lib.lab.export import export_onnx, onnx_runner
 from lib.lab.measure import latencies, write_measurements
 from lib.project import REPOSITORY
 from lib.vit import as_vit, heatvit, spvit
@@ -116,32 +116,17 @@ def onnx_sessions(models: Mapping[str, nn.Module], images: Tensor) -> dict[str, 
 
     The token counts of the models must be fixed: the exported graph holds them as constants.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
     calls: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, model in models.items():
             path = Path(folder) / "network.onnx"
             graph = Exported(model).eval()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # tracing warns that counts become constants: they are
-                torch.onnx.export(
-                    graph,
-                    (torch.randn_like(images),),
-                    path,
-                    dynamo=False,
-                    opset_version=17,
-                    input_names=["images"],
-                )
-            session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            feed = {"images": images.numpy()}
+            export_onnx(graph, images, path)
+            run = onnx_runner(path, images, threads=torch.get_num_threads())
             with torch.inference_mode():
                 expected = graph(images)
-            _check([torch.from_numpy(answer) for answer in session.run(None, feed)], expected)
-            calls[name] = partial(session.run, None, feed)
+            _check([torch.from_numpy(answer) for answer in run()], expected)
+            calls[name] = run
     return calls
 
 

@@ -7,7 +7,6 @@ output.
 
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lib.errors import ReproError
+from lib.lab.export import export_onnx, onnx_runner
 
 Call = Callable[[], NDArray[np.float32]]
 
@@ -51,23 +50,15 @@ class Peer:
 
 
 def export(module: nn.Module, x: Tensor, path: Path) -> Exported:
-    """Write `module`, run on `x`, as ONNX. Needs the package onnx."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter that needs no further package is called legacy
-        names = {"input_names": ["x"], "output_names": ["y"]}
-        torch.onnx.export(module, (x,), path, dynamo=False, opset_version=17, **names)  # type: ignore[arg-type]
+    """Write `module`, run on `x`, as ONNX."""
+    export_onnx(module, x, path, names=("x", "y"))
     return Exported(module, path, x)
 
 
 def onnx_runtime(network: Exported) -> Call:
     """ONNX Runtime on the processor."""
-    onnxruntime = import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(network.path, options, providers=["CPUExecutionProvider"])
-    feed = {"x": network.x.numpy()}
-    return lambda: session.run(None, feed)[0]
+    run = onnx_runner(network.path, network.x)
+    return lambda: run()[0]
 
 
 def mnn(network: Exported, *, sparse: bool = False) -> Call:

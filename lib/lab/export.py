@@ -10,18 +10,20 @@ import torch
 from torch import Tensor, nn
 
 
-def export_onnx(model: nn.Module, images: Tensor, path: Path) -> None:
-    """Writes `model` for inputs shaped like `images` to `path`; input `images`, output `logits`."""
+def export_onnx(
+    model: nn.Module, images: Tensor, path: Path, *, names: tuple[str, str] = ("images", "logits")
+) -> None:
+    """Writes `model` for inputs shaped like `images` to `path`; `names` are those of input and output."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter announces its own successor
+        warnings.simplefilter("ignore")  # it announces its own successor, and that counts become constants
         torch.onnx.export(
             model.eval(),
             (torch.randn_like(images),),
             path,
             dynamo=False,
             opset_version=17,
-            input_names=["images"],
-            output_names=["logits"],
+            input_names=[names[0]],
+            output_names=[names[1]],
         )
 
 
@@ -33,4 +35,4 @@ def onnx_runner(path: Path, images: Tensor, *, threads: int = 1) -> Callable[[],
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, {"images": images.numpy()})
+    return partial(session.run, None, {session.get_inputs()[0].name: images.numpy()})

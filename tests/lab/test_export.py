@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib.cnn.exporting import export_onnx, onnx_runner
 from lib.cnn.removal import mask_channels, remove_channels
+from lib.lab.export import export_onnx, onnx_runner
 from tests.cnn.parts import SMALL, blank, network, pictures, sites_of, some_channels
 
 
