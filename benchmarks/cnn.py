@@ -30,7 +30,13 @@ from lib.cnn.removal import mask_channels
 from lib.errors import ReproError
 from lib.lab.compute import seeded
 from lib.lab.export import export_onnx, onnx_runner
-from lib.lab.measure import latencies, write_measurements
+from lib.lab.measure import (
+    TIME_OVER_MACS,
+    latencies,
+    time_over_macs,
+    time_over_macs_cells,
+    write_measurements,
+)
 from lib.lab.train import accuracy
 from lib.project import REPOSITORY
 
@@ -155,20 +161,13 @@ def _row(
     rounds: int,
 ) -> Row:
     times = latencies(calls, rounds=rounds, burst_s=0.2)
-    mac_ratio = macs["pruned"] / macs["dense"]
-    time_ratio = times["pruned"].minimum_s / times["dense"].minimum_s
     row: Row = {
         "network": pair.network,
         "widths": pair.widths,
         "runtime": runtime,
         "batch": batch,
         "mmacs": macs["pruned"] / 1e6,
-        "macs": mac_ratio,
-        "time": time_ratio,
-        "time_median": times["pruned"].median_s / times["dense"].median_s,
-        "spread": times["pruned"].spread_s / times["pruned"].median_s,
-        "real": (1 - time_ratio) / (1 - mac_ratio),
-        "dense_ms": 1e3 * times["dense"].minimum_s,
+        **time_over_macs(times, macs, "pruned"),
     }
     if pair.points_lost is not None:
         row["points_lost"] = pair.points_lost
@@ -188,18 +187,7 @@ def main(
     pairs = untrained_pairs(share) + trained_pairs(drop, images)
     rows = [row for pair in pairs for batch in (1, 32) for row in measure(pair, batch, rounds)]
     table = Table(title=f"Channels removed, over the dense network, {threads} thread(s)")
-    headings = (
-        "network",
-        "widths",
-        "runtime",
-        "batch",
-        "MMACs",
-        "MACs",
-        "time",
-        "median",
-        "spread",
-        "became time",
-    )
+    headings = ("network", "widths", "runtime", "batch", "MMACs", *TIME_OVER_MACS)
     for heading in headings:
         table.add_column(heading, justify="left" if heading in headings[:3] else "right")
     for row in rows:
@@ -209,11 +197,7 @@ def main(
             str(row["runtime"]),
             str(row["batch"]),
             f"{row['mmacs']:.2f}",
-            f"{row['macs']:.3f}",
-            f"{row['time']:.3f}",
-            f"{row['time_median']:.3f}",
-            f"{row['spread']:.2f}",
-            f"{100 * float(row['real']):.0f} %",
+            *time_over_macs_cells(row),
         )
     write_measurements(output, rows, threads)
     Console().print(table)

@@ -23,7 +23,13 @@ from hw_models import trace, with_tokens
 from lib.errors import ReproError
 from lib.lab.backbones import build
 from lib.lab.export import export_onnx, onnx_runner
-from lib.lab.measure import latencies, write_measurements
+from lib.lab.measure import (
+    TIME_OVER_MACS,
+    latencies,
+    time_over_macs,
+    time_over_macs_cells,
+    write_measurements,
+)
 from lib.project import REPOSITORY
 from lib.vit import as_vit, heatvit, spvit
 from lib.vit.host import Output, TokenHost
@@ -168,27 +174,17 @@ def _rows(
     rounds: int,
 ) -> list[Row]:
     times = latencies(calls, rounds=rounds, burst_s=0.3)
-    rows: list[Row] = []
-    for name in calls:
-        if name == "dense":
-            continue
-        mac_ratio = macs[name] / macs["dense"]
-        time_ratio = times[name].minimum_s / times["dense"].minimum_s
-        rows.append(
-            {
-                "runtime": runtime,
-                "batch": batch,
-                "method": name,
-                "gmacs": macs[name] / batch / 1e9,
-                "macs": mac_ratio,
-                "time": time_ratio,
-                "time_median": times[name].median_s / times["dense"].median_s,
-                "spread": times[name].spread_s / times[name].median_s,
-                "real": (1 - time_ratio) / (1 - mac_ratio),
-                "dense_ms": 1e3 * times["dense"].minimum_s,
-            }
-        )
-    return rows
+    return [
+        {
+            "runtime": runtime,
+            "batch": batch,
+            "method": name,
+            "gmacs": macs[name] / batch / 1e9,
+            **time_over_macs(times, macs, name),
+        }
+        for name in calls
+        if name != "dense"
+    ]
 
 
 def main(
@@ -200,7 +196,7 @@ def main(
     torch.set_num_threads(threads)
     rows = [row for batch in (1, 32) for row in measure(batch, rounds)]
     table = Table(title=f"DeiT-S, gathered execution over dense timm, {threads} thread(s)")
-    for heading in ("runtime", "batch", "method", "GMACs", "MACs", "time", "median", "spread", "became time"):
+    for heading in ("runtime", "batch", "method", "GMACs", *TIME_OVER_MACS):
         table.add_column(heading, justify="left" if heading in ("runtime", "method") else "right")
     for row in rows:
         table.add_row(
@@ -208,11 +204,7 @@ def main(
             str(row["batch"]),
             str(row["method"]),
             f"{row['gmacs']:.2f}",
-            f"{row['macs']:.3f}",
-            f"{row['time']:.3f}",
-            f"{row['time_median']:.3f}",
-            f"{row['spread']:.2f}",
-            f"{100 * float(row['real']):.0f} %",
+            *time_over_macs_cells(row),
         )
     write_measurements(output, rows, threads)
     Console().print(table)

@@ -21,9 +21,9 @@ from lib.cnn.importance import block_importance
 from lib.cnn.inheritance import CRITERIA, inherit
 from lib.cnn.recalibration import recalibrate
 from lib.cnn.removal import remove_channels
+from lib.cnn.scoring import right_answers
 from lib.cnn.sites import Kept, Site, find_sites, pruning_blocks
 from lib.cnn.subnetwork import SubNetworks
-from lib.errors import ReproError
 from lib.lab.image_splits import ImageSplit
 
 
@@ -116,18 +116,6 @@ def prune(parent: Prunable, kept: Kept, batches: Sequence[Tensor]) -> nn.Module:
     return smaller.eval()
 
 
-@torch.inference_mode()
 def _accuracy(forward: Callable[[Tensor], Tensor], model: nn.Module, split: ImageSplit) -> float:
     """Share of `split` that `forward` classifies rightly. Raises ReproError if logits are not finite."""
-    model.eval()
-    device = next(model.parameters()).device
-    correct = 0
-    for images, labels in split.batches(250):
-        logits = forward(images.to(device))
-        if not bool(torch.isfinite(logits).all()):
-            raise ReproError(
-                "the network's logits are not finite (NaN or infinite): check the images, or lower the "
-                "learning rate of the training that made these weights"
-            )
-        correct += int((logits.argmax(-1).cpu() == labels).sum())
-    return correct / len(split)
+    return right_answers(forward, model, split, what="the network's logits") / len(split)

@@ -1,6 +1,6 @@
 """What the pruning experiments share: images, a schedule for convolutional networks, training with a bar."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -116,20 +116,12 @@ def train(
     `at_epoch(epoch)` is called after every epoch, counted from 1.
     """
     losses = []
-    for step in _with_bar(name, model, bench, schedule, generator, loss):
-        losses.append(step[0])
-        if at_epoch is not None and step[1]:
-            at_epoch(step[1])
-    model.eval()
-    return losses
-
-
-def _with_bar(
-    name: str, model: nn.Module, bench: Bench, schedule: SgdSchedule, generator: torch.Generator, loss: Loss
-) -> Iterator[tuple[float, int]]:
     steps = fit(model, bench.train, schedule, generator, loss, optimizer=schedule.optimizer(model))
     with tqdm(desc=name, unit="step", leave=False) as bar:
         for step in steps:
             bar.total = step.total
             bar.update()
-            yield step.loss, step.epoch + 1 if step.ends_epoch else 0
+            losses.append(step.loss)
+            if at_epoch is not None and step.ends_epoch:
+                at_epoch(step.epoch + 1)
+    return losses

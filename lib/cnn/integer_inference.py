@@ -140,8 +140,7 @@ def _quantize(quantizer: ActivationQuantizer, x: Dyadic) -> Dyadic:
     if quantizer.t is None or quantizer.kind == "float" or quantizer.bits == FLOAT:
         raise ReproError(
             f"the activations at {quantizer.name} have no power-of-two scale: quantize them with nearest, "
-            f"local "
-            "or learned scales"
+            "local or learned scales"
         )
     scale, zero = quantizer.values()
     exponent = int(torch.log2(scale))

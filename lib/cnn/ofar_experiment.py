@@ -17,6 +17,7 @@ from lib.cnn.masks import Masks, kept_channels, site_scores
 from lib.cnn.once_for_all import Sampler, Structures, calibrated, joint_loss, leading_structures, resized
 from lib.cnn.recalibration import recalibrate
 from lib.cnn.removal import remove_channels
+from lib.cnn.scoring import right_answers
 from lib.cnn.sites import Kept, Site, find_sites, widths
 from lib.cnn.subnetwork import Statistics, SubNetworks
 from lib.errors import ReproError
@@ -290,7 +291,6 @@ def counters(bench: Bench, model: nn.Module, sites: Sequence[Site], settings: Se
     return {side: counter(model, sites, resized(image, side)) for side in settings.sides}
 
 
-@torch.inference_mode()
 def accuracy(
     subs: SubNetworks, kept: Kept, side: int, split: ImageSplit, statistics: Statistics | None
 ) -> float:
@@ -298,18 +298,11 @@ def accuracy(
 
     Raises ReproError if logits are not finite.
     """
-    subs.model.eval()
-    device = next(subs.model.parameters()).device
-    correct = 0
-    for images, labels in split.batches(250):
-        logits = subs(resized(images.to(device), side), kept, statistics)
-        if not bool(torch.isfinite(logits).all()):
-            raise ReproError(
-                f"logits at {side} pixels are not finite (NaN or infinite): check the images, or lower the "
-                "learning rate of the training"
-            )
-        correct += int((logits.argmax(-1).cpu() == labels).sum())
-    return 100 * correct / len(split)
+
+    def forward(images: Tensor) -> Tensor:
+        return subs(resized(images, side), kept, statistics)
+
+    return 100 * right_answers(forward, subs.model, split, what=f"logits at {side} pixels") / len(split)
 
 
 def _to(kept: Kept, device: torch.device) -> Kept:

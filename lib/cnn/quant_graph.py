@@ -199,8 +199,8 @@ def prepare_network(model: nn.Module, widths: Widths, kind: ScaleKind, example: 
         graph = _Tracer().trace(model)
     except (fx.proxy.TraceError, TypeError) as error:
         raise ReproError(
-            f"{type(model).__name__} cannot be traced ({error}); its forward pass may not depend on its "
-            f"values"
+            f"{type(model).__name__} cannot be traced ({error}); its forward pass may not depend on "
+            "its values"
         ) from error
     traced = fx.GraphModule(model, graph)
     _clean(traced)
@@ -240,9 +240,8 @@ def _clean(traced: fx.GraphModule) -> None:
             )
             raise ReproError(
                 f"layer {node.target if module is not None else node.name} is of an unknown type, {what}: "
-                f"only "
-                "Conv2d, Linear, BatchNorm2d, ReLU, ReLU6, additions, maximum and average pooling can be "
-                "quantized"
+                "only Conv2d, Linear, BatchNorm2d, ReLU, ReLU6, additions, maximum and average pooling can "
+                "be quantized"
             )
 
 
@@ -269,8 +268,7 @@ def _fold(traced: fx.GraphModule) -> None:
         if not isinstance(layer, QuantLayer) or len(before.users) > 1:
             raise ReproError(
                 f"batch normalisation {node.target} does not follow a convolution of its own, so it cannot "
-                f"be "
-                "folded; only Conv2d-BatchNorm2d pairs are known here"
+                "be folded; only Conv2d-BatchNorm2d pairs are known here"
             )
         layer.fold(norm)
         activation = getattr(norm, "act", nn.Identity())  # timm's BatchNormAct2d brings its activation along
@@ -283,8 +281,7 @@ def _fold(traced: fx.GraphModule) -> None:
         else:
             raise ReproError(
                 f"activation {type(activation).__name__} of {node.target} is of an unknown type: only ReLU "
-                f"and "
-                "ReLU6 can be quantized"
+                "and ReLU6 can be quantized"
             )
 
 
@@ -395,8 +392,7 @@ def _split(traced: fx.GraphModule) -> QuantNetwork:
         if call.args != (last,):
             raise ReproError(
                 f"unit {names[len(units)]} reads more than the unit before it: blocks of this network are "
-                f"not "
-                "known; its residual blocks must be named blocks.N, layerN.M or sN.bM"
+                "not known; its residual blocks must be named blocks.N, layerN.M or sN.bM"
             )
         units.append(Unit(names[len(units)], cast(fx.GraphModule, parts.get_submodule(str(call.target)))))
         last = call

@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from lib.cnn.quant_graph import QuantLayer, QuantNetwork, SumPool
 from lib.cnn.quantizers import ActivationQuantizer
 from lib.errors import ReproError
+from lib.lab.export import onnx_session
 from lib.lab.measure import latencies
 
 _OPSET, _IR_VERSION, _BITS = 17, 9, 8
@@ -134,22 +135,13 @@ def to_onnx(network: QuantNetwork, image: Tensor) -> bytes:
     return result
 
 
-def session(model: bytes, threads: int = 1) -> Any:
-    """ONNX Runtime ready to run `model` on the processor."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def _numbers(scale: Tensor, zero: Tensor) -> tuple[Any, Any]:
     return scale.detach().cpu().numpy().astype(np.float32), zero.detach().cpu().numpy().astype(np.uint8)
 
 
 def agreement(model: bytes, network: nn.Module, images: Tensor) -> float:
     """Percent of `images` that ONNX Runtime and `network` give the same class."""
-    (found,) = session(model).run(None, {"images": images.cpu().numpy()})
+    (found,) = onnx_session(model).run(None, {"images": images.cpu().numpy()})
     with torch.no_grad():
         wanted = network(images).argmax(1).cpu().numpy()
     return 100 * float((found.argmax(1) == wanted).mean())
@@ -157,7 +149,7 @@ def agreement(model: bytes, network: nn.Module, images: Tensor) -> float:
 
 def latencies_ms(model: bytes, image: Tensor, batches: Sequence[int] = (1, 32)) -> dict[str, float]:
     """Milliseconds an image of `model` in ONNX Runtime on one thread, at each of `batches`."""
-    run = session(model)
+    run = onnx_session(model)
     given = {f"batch {size}": image.cpu().expand(size, *image.shape[1:]).numpy().copy() for size in batches}
     contenders = {name: partial(run.run, None, {"images": images}) for name, images in given.items()}
     found = latencies(contenders, rounds=3, burst_s=0.1)

@@ -20,6 +20,7 @@ from lib.cnn.rapq import (
     reconstruction_loss,
 )
 from lib.errors import ReproError
+from lib.lab.descent import descend
 
 _FORWARD_IMAGES = 32
 _SCALE_IMAGES = 64
@@ -144,14 +145,8 @@ def _start_rounding(unit: Unit) -> None:
 
 
 def _descend(loss: Tensor, optimizer: torch.optim.Optimizer, unit: Unit) -> None:
-    if not torch.isfinite(loss):
-        raise ReproError(
-            f"the reconstruction loss of unit {unit.name} is {loss.item()}: check the calibration images for "
-            "values that are not finite, or lower the learning rates"
-        )
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    remedy = "check the calibration images for values that are not finite, or lower the learning rates"
+    descend(loss, optimizer, when=f"in the reconstruction of unit {unit.name}", remedy=remedy, clip=None)
 
 
 def _float_outputs(units: list[Unit], images: Tensor) -> Iterator[Tensor]:
@@ -166,8 +161,7 @@ def _float_outputs(units: list[Unit], images: Tensor) -> Iterator[Tensor]:
         if not torch.isfinite(images).all():
             raise ReproError(
                 f"the float activations of unit {unit.name} are not finite (NaN or infinity): check the "
-                f"weights "
-                "of the network and the calibration images"
+                "weights of the network and the calibration images"
             )
         yield images
 

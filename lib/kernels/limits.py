@@ -6,13 +6,13 @@ A kernel's speed means little without them: `Limits.bound_s` says how quickly a 
 
 import ctypes
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
 from lib.kernels.toolchain import Toolchain
+from lib.lab.measure import burst
 
 PROBES = """
 #include <stdint.h>
@@ -105,14 +105,7 @@ def shortest(
         for name, call in contenders.items():
             with undisturbed():
                 call()
-                until = time.perf_counter() + burst_s
-                while True:
-                    start = time.perf_counter()
-                    call()
-                    end = time.perf_counter()
-                    best[name] = min(best[name], end - start)
-                    if end >= until:
-                        break
+                best[name] = min(best[name], *burst(call, burst_s))
     return best
 
 

@@ -27,12 +27,17 @@ def export_onnx(
         )
 
 
-def onnx_runner(path: Path, images: Tensor, *, threads: int = 1) -> Callable[[], list[Any]]:
-    """A call that runs the exported network on `images` and gives its outputs as numpy arrays."""
+def onnx_session(model: Path | bytes, *, threads: int = 1) -> Any:
+    """ONNX Runtime ready to run `model`, a file or its content, on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def onnx_runner(path: Path, images: Tensor, *, threads: int = 1) -> Callable[[], list[Any]]:
+    """A call that runs the exported network on `images` and gives its outputs as numpy arrays."""
+    session = onnx_session(path, threads=threads)
     return partial(session.run, None, {session.get_inputs()[0].name: images.numpy()})

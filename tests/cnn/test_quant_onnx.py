@@ -10,6 +10,7 @@ from lib.cnn.quant_reconstruction import reconstruct
 from lib.cnn.quantizers import Widths
 from lib.cnn.rapq import Recipe
 from lib.errors import ReproError
+from lib.lab.export import onnx_session
 
 
 def quantized(name: str, widths: str) -> tuple[QuantNetwork, torch.Tensor]:
@@ -29,7 +30,7 @@ def halves_to_even(x: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, lev
 def test_onnx_runtime_gives_the_simulated_logits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network, images = quantized(name, "w8a8")
     monkeypatch.setattr(quantizers, "dequantized", halves_to_even)
-    run = quant_onnx.session(quant_onnx.to_onnx(network, images[:1]))
+    run = onnx_session(quant_onnx.to_onnx(network, images[:1]))
     for batch in (images, images[:1]):
         (found,) = run.run(None, {"images": batch.numpy()})
         with torch.no_grad():
